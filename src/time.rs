@@ -1,0 +1,61 @@
+//! The only reader of clocks.
+//!
+//! Everything below takes a [`Now`] (or an [`Instant`]) as an argument, so that a limit, a cache entry or a record
+//! can be tested at any moment without waiting for it. A request reads the clock once at its start and once at
+//! each later event that needs a time of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+/// One moment on both clocks: `monotonic` for durations and limits, `wall` for what people read.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    pub monotonic: Instant,
+    pub wall: SystemTime,
+}
+
+/// A source of [`Now`]: the system's, or one that a test moves by hand.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    manual: Option<Arc<ManualTime>>,
+}
+
+#[derive(Debug)]
+struct ManualTime {
+    start: Now,
+    elapsed_ns: AtomicU64,
+}
+
+impl Clock {
+    /// The system's clocks.
+    pub fn system() -> Self {
+        Self::default()
+    }
+
+    /// A clock that stands still until [`Clock::advance`] moves it; copies move together.
+    #[allow(clippy::disallowed_methods, reason = "this module is the one place that reads clocks")]
+    pub fn manual() -> Self {
+        let start = Now { monotonic: Instant::now(), wall: SystemTime::now() };
+        Self { manual: Some(Arc::new(ManualTime { start, elapsed_ns: AtomicU64::new(0) })) }
+    }
+
+    /// Moves a manual clock; the system's clocks cannot be moved and stay as they are.
+    pub fn advance(&self, by: Duration) {
+        if let Some(manual) = &self.manual {
+            manual.elapsed_ns.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        }
+    }
+
+    /// The present moment.
+    #[allow(clippy::disallowed_methods, reason = "this module is the one place that reads clocks")]
+    pub fn now(&self) -> Now {
+        match &self.manual {
+            None => Now { monotonic: Instant::now(), wall: SystemTime::now() },
+            Some(manual) => {
+                let elapsed = Duration::from_nanos(manual.elapsed_ns.load(Ordering::SeqCst));
+                Now { monotonic: manual.start.monotonic + elapsed, wall: manual.start.wall + elapsed }
+            }
+        }
+    }
+}
