@@ -1,0 +1,43 @@
+//! Inspection of texts: what may pass, what is changed, what is refused.
+//!
+//! Rules and bytes enter; verdicts, safe offsets and edits leave. Nothing here reads a
+//! socket, a clock or a configuration file, and nothing waits: a caller feeds chunks of
+//! any size and is told after each one how far the text is safe to let go. Results
+//! never depend on how a text was cut into chunks.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`rule`] | the vocabulary: rules, actions, directions |
+//! | [`program`] | rules compiled to one anchored automaton |
+//! | [`block`] | finds matches, and withholds no byte longer than it must |
+//! | [`redact`] | `replace_all` over a stream |
+//! | [`guard`] | redaction whose output is scanned again |
+//! | [`text`] | where the texts of a body are: JSON strings, form fields |
+//! | [`ruleset`] | the programs of one list of rules |
+//! | [`body`] | verdicts on bodies held in memory |
+//! | [`stream`] | verdicts on bodies while they are delivered |
+//! | [`presets`] | the rules that come with the program |
+//! | [`examples`] | checks rules against the examples written beside them |
+
+pub mod block;
+pub mod body;
+pub mod examples;
+pub mod guard;
+mod occupied;
+pub mod presets;
+pub mod program;
+pub mod redact;
+pub mod rule;
+pub mod ruleset;
+pub mod stream;
+#[cfg(test)]
+mod testing;
+pub mod text;
+
+pub use body::{Inspection, Report, RuleHit, TextFormat, Verdict, inspect, inspect_query};
+pub use examples::{ExampleFailure, rule_examples};
+pub use presets::preset;
+pub use program::{Program, ProgramError};
+pub use rule::{Action, Direction, Rule};
+pub use ruleset::RuleSet;
+pub use stream::{StreamFormat, StreamRules, StreamScanner, StreamStop};

@@ -1,0 +1,236 @@
+//! Scanning a response while it is delivered.
+//!
+//! Bytes of a body enter, cut anywhere; the bytes that may leave now leave, and a [`StreamStop`] when nothing more
+//! may. What leaves is what entered, byte for byte, but for matches that are cut out of the strings they stand in.
+//! Nothing here waits, reads a clock, or ends a connection.
+//!
+//! Invariants: no byte of a match leaves, however the match is divided over events, escapes and chunks; what leaves
+//! does not depend on the chunks; a frame leaves as soon as no string in it, and no frame before it, holds the first
+//! bytes of what could become a match.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `frames` | events and lines: the queue of what is withheld |
+//! | `text` | a body that is one text |
+//! | `document` | a frame's JSON as strings with their places |
+//! | `api` | which strings are pieces of one text |
+//! | `channel` | one such text and its scanner |
+//! | `end` | how each API ends a stream early |
+
+mod api;
+mod channel;
+mod document;
+mod end;
+mod frames;
+mod text;
+
+use std::sync::Arc;
+
+pub use end::{EndReason, Ending};
+
+use super::{
+    body::{Inspection, RuleHit},
+    rule::Action,
+    ruleset::RuleSet,
+    text::sse::Framing,
+};
+use frames::FrameScanner;
+use text::TextScanner;
+
+/// The most of one stream that is withheld, in bytes.
+pub const HOLD_WIRE: usize = 1 << 20;
+
+/// What is asked of a stream.
+#[derive(Clone, Debug)]
+pub struct StreamRules {
+    /// What to look for.
+    pub rules: Arc<RuleSet>,
+    /// What to do about it. [`Action::Sanitize`] is not for streams.
+    pub action: Action,
+    /// The longest text allowed, in UTF-16 units.
+    pub max_chars: Option<u64>,
+    /// The most allowed of all texts together, in UTF-16 units.
+    pub max_body_chars: Option<u64>,
+}
+
+impl StreamRules {
+    fn observes(&self) -> bool {
+        self.action == Action::Observe
+    }
+
+    fn inspection(&self) -> Inspection<'_> {
+        Inspection {
+            rules: &self.rules,
+            action: self.action,
+            max_chars: self.max_chars,
+            max_body_chars: self.max_body_chars,
+        }
+    }
+}
+
+/// How the body of a stream is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamFormat {
+    /// `text/event-stream`.
+    Events,
+    /// A JSON document on each line.
+    Lines,
+    /// One text. If it may still become a JSON document it is withheld, to be read both ways.
+    Text,
+}
+
+/// Whose events a route declares, which lets ids and signatures of that API be told from text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vendor {
+    /// Chat completions and responses.
+    OpenAi,
+    /// Messages.
+    Anthropic,
+}
+
+/// Why nothing more of a stream may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamStop {
+    /// A rule matched, or a candidate outgrew what may be withheld.
+    Blocked,
+    /// A text, or all of them together, are too long.
+    TooLong,
+    /// It cannot be read for certain, for this reason.
+    Unscannable(&'static str),
+}
+
+/// What passed unread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// Bytes of strings that are named like ids and look like ids.
+    pub opaque: u64,
+    /// Bytes behind what could not be read, of a stream that is only observed.
+    pub unscannable: u64,
+}
+
+/// Scans one stream.
+pub struct StreamScanner {
+    rules: StreamRules,
+    wire: Wire,
+    stop: Option<StreamStop>,
+    tally: Tally,
+}
+
+enum Wire {
+    Frames(Box<FrameScanner>),
+    Text(Box<TextScanner>),
+}
+
+/// What was found and let go so far.
+struct Tally {
+    /// By rule.
+    counts: Vec<u64>,
+    /// UTF-16 units of text that left.
+    released: u64,
+    unread: Unread,
+}
+
+impl StreamScanner {
+    /// A scanner at the start of a stream.
+    pub fn new(rules: StreamRules, format: StreamFormat, declared: Option<Vendor>) -> Self {
+        let wire = match format {
+            StreamFormat::Events => Wire::Frames(Box::new(FrameScanner::new(&rules, Framing::Events, declared))),
+            StreamFormat::Lines => Wire::Frames(Box::new(FrameScanner::new(&rules, Framing::Lines, declared))),
+            StreamFormat::Text => Wire::Text(Box::new(TextScanner::new(&rules))),
+        };
+        let tally = Tally { counts: vec![0; rules.rules.rule_ids().len()], released: 0, unread: Unread::default() };
+        Self { rules, wire, stop: None, tally }
+    }
+
+    /// Scans the next bytes and appends to `out` what may leave. Nothing leaves after a stop.
+    pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        self.advance(Some(bytes), out);
+    }
+
+    /// Ends the stream and appends the rest of it to `out`, unless it stops.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        self.advance(None, out);
+    }
+
+    fn advance(&mut self, bytes: Option<&[u8]>, out: &mut Vec<u8>) {
+        if self.rules.observes() {
+            // What is only observed never waits, and goes on where it cannot be read.
+            let bytes = bytes.unwrap_or_default();
+            out.extend_from_slice(bytes);
+            if self.stop.is_some() {
+                self.tally.unread.unscannable += bytes.len() as u64;
+                return;
+            }
+        }
+        if self.stop.is_some() {
+            return;
+        }
+        let (rules, tally) = (&self.rules, &mut self.tally);
+        let result = match (&mut self.wire, bytes) {
+            (Wire::Frames(frames), Some(bytes)) => frames.feed(rules, bytes, tally, out),
+            (Wire::Frames(frames), None) => frames.finish(rules, tally, out),
+            (Wire::Text(text), Some(bytes)) => text.feed(rules, bytes, tally, out),
+            (Wire::Text(text), None) => text.finish(rules, tally, out),
+        };
+        self.stop = result.err();
+        if self.stop.is_some() && rules.observes() {
+            self.tally.unread.unscannable += self.held() as u64;
+        }
+    }
+
+    /// Why nothing more may leave; under [`Action::Observe`], why nothing more is read.
+    pub fn stop(&self) -> Option<StreamStop> {
+        self.stop
+    }
+
+    /// Memory that is held for what is withheld, in bytes, about.
+    pub fn held(&self) -> usize {
+        match &self.wire {
+            Wire::Frames(frames) => frames.held(),
+            Wire::Text(text) => text.held(),
+        }
+    }
+
+    /// Length of the text that left, as it came, in UTF-16 units: that of the pieces where some strings are pieces.
+    pub fn chars(&self) -> u64 {
+        self.tally.released
+    }
+
+    /// The rules that matched so far, in the order of the rule set.
+    pub fn hits(&self) -> Vec<RuleHit> {
+        let mut counts = self.tally.counts.clone();
+        let observed = match &self.wire {
+            Wire::Frames(frames) => frames.observed(),
+            Wire::Text(text) => vec![text.observed()],
+        };
+        for channel in observed {
+            counts.iter_mut().zip(channel).for_each(|(count, more)| *count += more);
+        }
+        let all = counts.into_iter().enumerate();
+        all.filter(|&(_, count)| count > 0).map(|(rule, count)| RuleHit { rule, count }).collect()
+    }
+
+    /// What passed unread so far.
+    pub fn unread(&self) -> Unread {
+        self.tally.unread
+    }
+
+    /// What ends the stream early in a way that its readers understand, in place of all that did not leave. `None`
+    /// where only a broken connection says that a text is not whole.
+    pub fn end(&self, ending: &Ending<'_>) -> Option<Vec<u8>> {
+        match &self.wire {
+            Wire::Frames(frames) => Some(frames.end(ending)),
+            Wire::Text(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for StreamScanner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the text.
+        f.debug_struct("StreamScanner").field("stop", &self.stop).field("held", &self.held()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! One text that arrives in pieces, and how far it may leave.
+
+use std::collections::VecDeque;
+
+use super::super::{
+    block::{BlockScanner, CountScanner, Hit, Stop},
+    body::MARKER,
+    guard::GuardedScanner,
+    rule::Action,
+    ruleset::RuleSet,
+    text::utf16_len,
+};
+
+/// The most text of one channel that is withheld for a candidate.
+pub(super) const HOLD_TEXT: u64 = 16 << 10;
+
+/// A text and its scanner.
+pub(super) struct Channel {
+    scanner: Scanner,
+    /// Bytes of the text so far.
+    pub len: u64,
+    /// UTF-16 units of the text so far.
+    pub units: u64,
+    /// Matches to replace, in order, until all of their text has left.
+    pub cuts: VecDeque<Hit>,
+    /// Nothing follows any more.
+    pub finished: bool,
+}
+
+enum Scanner {
+    None,
+    Block(BlockScanner),
+    Redact(Box<GuardedScanner>),
+    Count(CountScanner),
+}
+
+/// A channel must not go on: a rule matched, or a candidate outgrew its cap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stopped;
+
+impl Channel {
+    pub(super) fn new(rules: &RuleSet, action: Action) -> Self {
+        let scanner = match action {
+            _ if rules.is_empty() => Scanner::None,
+            Action::Observe => Scanner::Count(CountScanner::new(rules.block())),
+            Action::Redact => {
+                let (redact, block) = (rules.redact(), rules.block());
+                Scanner::Redact(Box::new(GuardedScanner::new(redact, block, MARKER.as_bytes(), HOLD_TEXT)))
+            }
+            // What cannot be done on a stream is refused before, and is no way around the rules here.
+            Action::Block | Action::Sanitize => Scanner::Block(BlockScanner::new(rules.block(), HOLD_TEXT)),
+        };
+        Self { scanner, len: 0, units: 0, cuts: VecDeque::new(), finished: false }
+    }
+
+    /// Reads more of the text. `counts` are the hits by rule.
+    pub(super) fn feed(&mut self, rules: &RuleSet, text: &[u8], counts: &mut [u64]) -> Result<(), Stopped> {
+        self.len += text.len() as u64;
+        self.units += utf16_len(text);
+        match &mut self.scanner {
+            Scanner::None => {}
+            Scanner::Block(scanner) => scanner.feed(rules.block(), text),
+            Scanner::Redact(scanner) => scanner.feed(rules.redact(), rules.block(), text),
+            Scanner::Count(scanner) => scanner.feed(rules.block(), text),
+        }
+        self.decided(counts)
+    }
+
+    /// Ends the text.
+    pub(super) fn finish(&mut self, rules: &RuleSet, counts: &mut [u64]) -> Result<(), Stopped> {
+        if std::mem::replace(&mut self.finished, true) {
+            return Ok(());
+        }
+        match &mut self.scanner {
+            Scanner::None => {}
+            Scanner::Block(scanner) => scanner.finish(rules.block()),
+            Scanner::Redact(scanner) => scanner.finish(rules.redact(), rules.block()),
+            Scanner::Count(scanner) => scanner.finish(rules.block()),
+        }
+        self.decided(counts)
+    }
+
+    /// The offset below which the text, with its cuts, may leave.
+    pub(super) fn frontier(&self) -> u64 {
+        match &self.scanner {
+            Scanner::None | Scanner::Count(_) => self.len,
+            Scanner::Block(scanner) => scanner.frontier(),
+            Scanner::Redact(scanner) => scanner.frontier(),
+        }
+    }
+
+    /// Hits of a scanner that stops for none.
+    pub(super) fn observed(&self) -> &[u64] {
+        match &self.scanner {
+            Scanner::Count(scanner) => scanner.counts(),
+            _ => &[],
+        }
+    }
+
+    fn decided(&mut self, counts: &mut [u64]) -> Result<(), Stopped> {
+        let stop = match &mut self.scanner {
+            Scanner::None | Scanner::Count(_) => None,
+            Scanner::Block(scanner) => scanner.stop(),
+            Scanner::Redact(scanner) => {
+                while let Some(hit) = scanner.next_match() {
+                    counts[hit.rule] += 1;
+                    self.cuts.push_back(hit);
+                }
+                scanner.stop()
+            }
+        };
+        match stop {
+            None => Ok(()),
+            Some(stop) => {
+                if let Stop::Hit(hit) = stop {
+                    counts[hit.rule] += 1;
+                }
+                Err(Stopped)
+            }
+        }
+    }
+}

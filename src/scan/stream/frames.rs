@@ -1,0 +1,626 @@
+//! Events and lines, and the queue of those that may not leave yet.
+//!
+//! A frame leaves when every piece in it lies below the frontier of its text and all frames before it have left. It
+//! is never written anew: what a rule matched is cut out of the bytes that came.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+
+use super::super::{
+    block::{BlockScanner, CountScanner},
+    body::MARKER,
+    rule::Action,
+    ruleset::RuleSet,
+    text::{
+        json::Role,
+        sse::{Frame, Framing, Split, Splitter},
+        utf16_len,
+    },
+};
+use super::{
+    HOLD_WIRE, StreamRules, StreamStop, Tally, Vendor,
+    api::{Api, Class, Sorter, is_opaque},
+    channel::{Channel, Stopped},
+    document::{Document, Leaf, Piece, Unreadable},
+    end::{self, Ending, Seen},
+};
+
+/// The most texts that one stream may be divided into.
+const MAX_CHANNELS: usize = 256;
+
+/// What many streams end with, which no reader takes for text.
+const DONE: &[u8] = b"[DONE]";
+
+const TWO_READINGS: StreamStop = StreamStop::Unscannable("an event can be read in two ways");
+
+/// Scans a stream of frames.
+pub(super) struct FrameScanner {
+    framing: Framing,
+    declared: Option<Vendor>,
+    splitter: Splitter,
+    queue: VecDeque<Held>,
+    /// Memory of the queue.
+    queued: usize,
+    channels: Vec<Channel>,
+    by_key: HashMap<Box<[u8]>, usize>,
+    /// For strings that stand alone.
+    alone: Alone,
+    /// All pieces so far, in UTF-16 units.
+    units: u64,
+    /// Some frame was a JSON object or array.
+    is_json: bool,
+    seen: Seen,
+    /// Kept from frame to frame.
+    document: Document,
+    sorter: Sorter,
+    payload: Vec<u8>,
+    next: Held,
+}
+
+/// A frame, and what of it is withheld.
+#[derive(Debug, Default)]
+struct Held {
+    raw: Vec<u8>,
+    segments: Vec<Segment>,
+    /// Raw offsets, of the whole frame.
+    pieces: Vec<Piece>,
+    edits: Vec<Edit>,
+    /// What spells a text as numbers.
+    integers: Vec<Range<usize>>,
+    units: u64,
+}
+
+/// A piece of a channel's text.
+#[derive(Debug)]
+struct Segment {
+    channel: usize,
+    lo: u64,
+    hi: u64,
+    /// In [`Held::pieces`].
+    pieces: Range<usize>,
+}
+
+/// Bytes to write in place of a range of the frame.
+#[derive(Clone, Debug)]
+struct Edit {
+    raw: Range<usize>,
+    by: &'static str,
+}
+
+/// Scans strings one by one.
+enum Alone {
+    None,
+    First(BlockScanner),
+    Count(CountScanner),
+}
+
+impl FrameScanner {
+    pub(super) fn new(rules: &StreamRules, framing: Framing, declared: Option<Vendor>) -> Self {
+        let program = rules.rules.block();
+        let alone = match rules.action {
+            _ if rules.rules.is_empty() => Alone::None,
+            Action::Observe => Alone::Count(CountScanner::new(program)),
+            // The string is in memory already, so nothing is gained by a cap.
+            _ => Alone::First(BlockScanner::new(program, u64::MAX)),
+        };
+        Self {
+            framing,
+            declared,
+            splitter: Splitter::new(framing),
+            queue: VecDeque::new(),
+            queued: 0,
+            channels: Vec::new(),
+            by_key: HashMap::new(),
+            alone,
+            units: 0,
+            is_json: false,
+            seen: Seen::default(),
+            document: Document::default(),
+            sorter: Sorter::default(),
+            payload: Vec::new(),
+            next: Held::default(),
+        }
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.queued + self.splitter.pending()
+    }
+
+    /// The counts of all channels whose scanners stop for nothing.
+    pub(super) fn observed(&self) -> Vec<&[u64]> {
+        let alone = match &self.alone {
+            Alone::Count(scanner) => scanner.counts(),
+            _ => &[],
+        };
+        self.channels.iter().map(Channel::observed).chain([alone]).collect()
+    }
+
+    pub(super) fn end(&self, ending: &Ending<'_>) -> Vec<u8> {
+        end::bytes(self.framing, self.declared, &self.seen, ending)
+    }
+
+    pub(super) fn feed(
+        &mut self,
+        rules: &StreamRules,
+        mut bytes: &[u8],
+        tally: &mut Tally,
+        out: &mut Vec<u8>,
+    ) -> Result<(), StreamStop> {
+        while let Some(split) = self.splitter.next(&mut bytes) {
+            match split {
+                Split::Frame => self.frame(rules, tally, out)?,
+                Split::LineFeed if rules.observes() => {}
+                Split::LineFeed => match self.queue.back_mut() {
+                    Some(held) => {
+                        held.raw.push(b'\n');
+                        self.queued += 1;
+                    }
+                    None => out.push(b'\n'),
+                },
+            }
+        }
+        self.check_wire(self.splitter.pending())
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        rules: &StreamRules,
+        tally: &mut Tally,
+        out: &mut Vec<u8>,
+    ) -> Result<(), StreamStop> {
+        if self.splitter.finish() {
+            self.frame(rules, tally, out)?;
+        }
+        let ended = self.finish_channels(rules, tally);
+        self.release(tally, out);
+        ended
+    }
+
+    /// More than this at once is not withheld.
+    fn check_wire(&self, more: usize) -> Result<(), StreamStop> {
+        match self.queued + more > HOLD_WIRE {
+            true => Err(StreamStop::Unscannable("an event, or what waits for it, is too large")),
+            false => Ok(()),
+        }
+    }
+
+    /// Scans the frame that the splitter has completed, and lets go what may leave.
+    fn frame(&mut self, rules: &StreamRules, tally: &mut Tally, out: &mut Vec<u8>) -> Result<(), StreamStop> {
+        let frame = self.splitter.take();
+        let size = frame.raw.len();
+        let result = self.check_wire(size).and_then(|()| self.scan(rules, &frame, tally));
+        if result.is_ok() && !rules.observes() {
+            self.next.raw.clear();
+            if self.queue.is_empty() && self.next.edits.is_empty() && self.may_leave_untouched() {
+                tally.released += self.next.units;
+                out.extend_from_slice(&frame.raw);
+                self.next.reset();
+            } else {
+                self.next.raw.extend_from_slice(&frame.raw);
+                self.queued += self.next.memory();
+                self.queue.push_back(std::mem::take(&mut self.next));
+            }
+        } else {
+            tally.released += if rules.observes() { self.next.units } else { 0 };
+            self.next.reset();
+        }
+        self.splitter.give_back(frame);
+        self.release(tally, out);
+        result
+    }
+
+    /// Whether the frame just scanned is below all frontiers, with nothing cut out of it.
+    fn may_leave_untouched(&self) -> bool {
+        self.next.segments.iter().all(|segment| {
+            let channel = &self.channels[segment.channel];
+            segment.hi <= channel.frontier() && channel.cuts.is_empty()
+        })
+    }
+
+    /// Lets go the frames at the front that wait for nothing.
+    fn release(&mut self, tally: &mut Tally, out: &mut Vec<u8>) {
+        while let Some(front) = self.queue.front() {
+            if front.segments.iter().any(|segment| segment.hi > self.channels[segment.channel].frontier()) {
+                return;
+            }
+            let Some(mut held) = self.queue.pop_front() else { return };
+            self.queued -= held.memory();
+            tally.released += held.units;
+            held.cut(&mut self.channels);
+            held.write(out);
+        }
+    }
+
+    /// Reads a frame into `next`.
+    fn scan(&mut self, rules: &StreamRules, frame: &Frame, tally: &mut Tally) -> Result<(), StreamStop> {
+        for line in &frame.rest {
+            if self.scan_alone(rules, &frame.raw[line.clone()], tally) {
+                return Err(StreamStop::Blocked);
+            }
+        }
+        let mut payload = std::mem::take(&mut self.payload);
+        let result = match &frame.data[..] {
+            [] => Ok(()),
+            [line] => self.payload(rules, frame, &frame.raw[line.clone()], tally),
+            lines => {
+                payload.clear();
+                for (i, line) in lines.iter().enumerate() {
+                    if i > 0 {
+                        payload.push(b'\n');
+                    }
+                    payload.extend_from_slice(&frame.raw[line.clone()]);
+                }
+                self.payload(rules, frame, &payload, tally)
+            }
+        };
+        self.payload = payload;
+        result
+    }
+
+    fn payload(
+        &mut self,
+        rules: &StreamRules,
+        frame: &Frame,
+        payload: &[u8],
+        tally: &mut Tally,
+    ) -> Result<(), StreamStop> {
+        let mut document = std::mem::take(&mut self.document);
+        let result = match document.read(payload) {
+            // A number or a word is a text to those who read no JSON, and nothing to those who do.
+            Ok(()) if document.nodes.is_empty() && document.leaves.is_empty() => {
+                self.data(rules, frame, payload, tally)
+            }
+            Ok(()) => self.document(rules, frame, payload, &document, tally),
+            Err(Unreadable::NotJson(_)) if self.is_text(payload, &document) => self.data(rules, frame, payload, tally),
+            Err(Unreadable::NotJson(_)) => Err(StreamStop::Unscannable("an event is not the JSON that it seems to be")),
+            Err(Unreadable::TwoMembers) => Err(TWO_READINGS),
+            Err(Unreadable::TooManyParts) => Err(StreamStop::Unscannable("an event has too many parts")),
+        };
+        self.document = document;
+        result
+    }
+
+    /// Whether a payload that is no JSON is a text for its readers too. One that a lenient reader would take for
+    /// JSON is not (`NaN`, two documents): its strings would not be joined with those of other
+    /// events, and what it has escaped would not be seen.
+    fn is_text(&self, payload: &[u8], document: &Document) -> bool {
+        let start = visible_start(payload);
+        let opens = matches!(start.first(), Some(b'{' | b'['));
+        // Behind white space that is none in JSON nothing was read.
+        let read =
+            !(document.leaves.is_empty() && document.text.is_empty()) || start.len() < payload.trim_ascii_start().len();
+        let strings = read && payload.contains(&b'"');
+        match self.framing {
+            Framing::Lines => false,
+            Framing::Events => payload.trim_ascii() == DONE || !(opens && (self.is_json || strings)),
+        }
+    }
+
+    /// A payload that is one text, or the end of all.
+    fn data(
+        &mut self,
+        rules: &StreamRules,
+        frame: &Frame,
+        payload: &[u8],
+        tally: &mut Tally,
+    ) -> Result<(), StreamStop> {
+        if payload.trim_ascii() == DONE {
+            self.seen.done = true;
+            return self.finish_channels(rules, tally);
+        }
+        let from = self.next.pieces.len();
+        let mut at = 0;
+        for (i, line) in frame.data.iter().enumerate() {
+            if i > 0 {
+                // The line feed between two lines is written as all that stands between them.
+                let raw = frame.data[i - 1].end..line.start;
+                self.next.pieces.push(piece(at, 1, &raw));
+                at += 1;
+            }
+            if !line.is_empty() {
+                self.next.pieces.push(piece(at, line.len(), line));
+                at += line.len();
+            }
+        }
+        self.sorter.set_text_key();
+        let pieces = from..self.next.pieces.len();
+        self.piece(rules, payload, pieces, tally)
+    }
+
+    fn document(
+        &mut self,
+        rules: &StreamRules,
+        frame: &Frame,
+        payload: &[u8],
+        document: &Document,
+        tally: &mut Tally,
+    ) -> Result<(), StreamStop> {
+        self.is_json |= !document.nodes.is_empty();
+        let api = Api::of(document);
+        self.seen.frame(api, document, payload);
+        let place = Place::of(frame);
+        for leaf in &document.leaves {
+            self.leaf(rules, &place, api, document, leaf, tally)?;
+        }
+        self.next.integers.extend(document.integers.iter().map(|range| place.raw(range.start as usize, range.len())));
+        if api == Some(Api::OpenAiResponses)
+            && self.sorter.ended(document)
+            && let Some(&channel) = self.by_key.get(&self.sorter.key[..])
+        {
+            self.finish_channel(rules, channel, tally)?;
+        }
+        Ok(())
+    }
+
+    fn leaf(
+        &mut self,
+        rules: &StreamRules,
+        place: &Place,
+        api: Option<Api>,
+        document: &Document,
+        leaf: &Leaf,
+        tally: &mut Tally,
+    ) -> Result<(), StreamStop> {
+        let text = document.text(leaf);
+        if leaf.role == Role::Key {
+            return match self.scan_alone(rules, text, tally) {
+                // A name cannot be rewritten without changing what the document means.
+                true => Err(StreamStop::Blocked),
+                false => Ok(()),
+            };
+        }
+        let class = self.sorter.sort(api, document, leaf);
+        self.seen.string(api, document, &self.sorter, text);
+        let pieces = document.pieces[leaf.pieces.clone()].iter();
+        match class {
+            Class::Delta => {
+                let from = self.next.pieces.len();
+                self.next.pieces.extend(pieces.map(|piece| place.piece(piece)));
+                let pieces = from..self.next.pieces.len();
+                self.piece(rules, text, pieces, tally)
+            }
+            Class::Alone if self.declared.is_some() && is_opaque(document.name(&leaf.label), text) => {
+                tally.unread.opaque += text.len() as u64;
+                Ok(())
+            }
+            Class::Alone => {
+                if rules.max_chars.is_some_and(|max| utf16_len(text) > max) && !rules.observes() {
+                    return Err(StreamStop::TooLong);
+                }
+                if !self.scan_alone(rules, text, tally) {
+                    return Ok(());
+                }
+                if rules.action != Action::Redact {
+                    return Err(StreamStop::Blocked);
+                }
+                let pieces: Vec<Piece> = pieces.map(|piece| place.piece(piece)).collect();
+                self.redact_alone(&rules.rules, text, &pieces, tally)
+            }
+        }
+    }
+
+    /// Feeds a piece of the text whose key the sorter has; `pieces` are those of `next`.
+    fn piece(
+        &mut self,
+        rules: &StreamRules,
+        text: &[u8],
+        pieces: Range<usize>,
+        tally: &mut Tally,
+    ) -> Result<(), StreamStop> {
+        let index = match self.by_key.get(&self.sorter.key[..]) {
+            Some(&index) => index,
+            None if self.channels.len() == MAX_CHANNELS => {
+                return Err(StreamStop::Unscannable("a stream has too many texts"));
+            }
+            None => {
+                self.channels.push(Channel::new(&rules.rules, rules.action));
+                self.by_key.insert(self.sorter.key[..].into(), self.channels.len() - 1);
+                self.channels.len() - 1
+            }
+        };
+        let channel = &mut self.channels[index];
+        if channel.finished && !text.is_empty() {
+            return Err(StreamStop::Unscannable("a text goes on behind its end"));
+        }
+        let (lo, before) = (channel.len, channel.units);
+        channel.feed(&rules.rules, text, &mut tally.counts).map_err(|Stopped| StreamStop::Blocked)?;
+        let units = channel.units - before;
+        self.units += units;
+        self.next.units += units;
+        self.next.segments.push(Segment { channel: index, lo, hi: channel.len, pieces });
+        let too_long = rules.max_chars.is_some_and(|max| channel.units > max)
+            || rules.max_body_chars.is_some_and(|max| self.units > max);
+        if too_long && !rules.observes() { Err(StreamStop::TooLong) } else { Ok(()) }
+    }
+
+    fn finish_channel(&mut self, rules: &StreamRules, channel: usize, tally: &mut Tally) -> Result<(), StreamStop> {
+        let ended = self.channels[channel].finish(&rules.rules, &mut tally.counts);
+        ended.map_err(|Stopped| StreamStop::Blocked)
+    }
+
+    fn finish_channels(&mut self, rules: &StreamRules, tally: &mut Tally) -> Result<(), StreamStop> {
+        (0..self.channels.len()).try_for_each(|channel| self.finish_channel(rules, channel, tally))
+    }
+
+    /// Whether a rule matches in a string that stands alone, and is not only counted.
+    fn scan_alone(&mut self, rules: &StreamRules, text: &[u8], tally: &mut Tally) -> bool {
+        let program = rules.rules.block();
+        match &mut self.alone {
+            Alone::None => false,
+            Alone::Count(scanner) => {
+                scanner.next_text(program);
+                scanner.feed(program, text);
+                scanner.finish(program);
+                false
+            }
+            Alone::First(scanner) => {
+                scanner.reset(program);
+                scanner.feed(program, text);
+                scanner.finish(program);
+                // What is redacted is counted where it is cut.
+                if let (Some(hit), true) = (scanner.hit(), rules.action != Action::Redact) {
+                    tally.counts[hit.rule] += 1;
+                }
+                scanner.hit().is_some()
+            }
+        }
+    }
+
+    /// Cuts the matches out of a string that stands alone.
+    fn redact_alone(
+        &mut self,
+        rules: &RuleSet,
+        text: &[u8],
+        pieces: &[Piece],
+        tally: &mut Tally,
+    ) -> Result<(), StreamStop> {
+        let mut channel = Channel::new(rules, Action::Redact);
+        let ended = channel.feed(rules, text, &mut tally.counts);
+        ended.and_then(|()| channel.finish(rules, &mut tally.counts)).map_err(|Stopped| StreamStop::Blocked)?;
+        for cut in channel.cuts {
+            if let Some(raw) = raw_range(pieces, text, cut.start as u32..cut.end as u32) {
+                self.next.edits.push(Edit { raw, by: MARKER });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn piece(at: usize, len: usize, raw: &Range<usize>) -> Piece {
+    // Frames are far smaller than 4 GiB.
+    Piece { at: at as u32, len: len as u32, raw: raw.start as u32, raw_len: raw.len() as u32 }
+}
+
+/// Where the bytes of a frame's payload stand in the frame.
+struct Place {
+    /// The first line's, in the frame.
+    first: usize,
+    /// Of the lines behind it: where they begin in the payload and in the frame.
+    lines: Vec<(usize, usize)>,
+}
+
+impl Place {
+    fn of(frame: &Frame) -> Self {
+        let mut at = 0;
+        let mut lines = Vec::new();
+        for (i, line) in frame.data.iter().enumerate() {
+            if i > 0 {
+                lines.push((at, line.start));
+            }
+            // The line feed between them.
+            at += line.len() + 1;
+        }
+        Self { first: frame.data.first().map_or(0, |line| line.start), lines }
+    }
+
+    /// The raw range of payload bytes that stand in one line.
+    fn raw(&self, start: usize, len: usize) -> Range<usize> {
+        let line = self.lines.partition_point(|&(at, _)| at <= start);
+        let (at, raw) = if line == 0 { (0, self.first) } else { self.lines[line - 1] };
+        let raw = raw + (start - at);
+        raw..raw + len
+    }
+
+    fn piece(&self, of_payload: &Piece) -> Piece {
+        let raw = self.raw(of_payload.raw as usize, of_payload.raw_len as usize);
+        Piece { raw: raw.start as u32, ..*of_payload }
+    }
+}
+
+/// The raw range of a part of a string, in whole characters. `raw` is where linear pieces can be read.
+fn raw_range(pieces: &[Piece], text: &[u8], part: Range<u32>) -> Option<Range<usize>> {
+    let touched = |piece: &&Piece| piece.at < part.end && part.start < piece.at + piece.len;
+    let first = pieces.iter().find(touched)?;
+    let last = pieces.iter().rev().find(touched)?;
+    let continues = |at: u32| text.get(at as usize).is_some_and(|byte| byte & 0xC0 == 0x80);
+    let is_linear = |piece: &Piece| piece.len == piece.raw_len;
+    let mut start = part.start.max(first.at);
+    while is_linear(first) && start > first.at && continues(start) {
+        start -= 1;
+    }
+    let mut end = part.end.min(last.at + last.len);
+    while is_linear(last) && end < last.at + last.len && continues(end) {
+        end += 1;
+    }
+    let start = if is_linear(first) { first.raw + (start - first.at) } else { first.raw };
+    let end = if is_linear(last) { last.raw + (end - last.at) } else { last.raw + last.raw_len };
+    Some(start as usize..end as usize)
+}
+
+impl Held {
+    fn reset(&mut self) {
+        self.raw.clear();
+        self.segments.clear();
+        self.pieces.clear();
+        self.edits.clear();
+        self.integers.clear();
+        self.units = 0;
+    }
+
+    fn memory(&self) -> usize {
+        self.raw.len()
+            + self.segments.len() * size_of::<Segment>()
+            + self.pieces.len() * size_of::<Piece>()
+            + self.integers.len() * size_of::<Range<usize>>()
+    }
+
+    /// Turns what is cut out of the texts into edits of this frame.
+    fn cut(&mut self, channels: &mut [Channel]) {
+        for Segment { channel, lo, hi, pieces } in &self.segments {
+            let cuts = &mut channels[*channel].cuts;
+            if cuts.is_empty() {
+                continue;
+            }
+            let pieces = &self.pieces[pieces.clone()];
+            let text = text_of(pieces, &self.raw, (hi - lo) as usize);
+            for cut in cuts.iter().take_while(|cut| cut.start < *hi) {
+                let part = (cut.start.max(*lo) - lo) as u32..(cut.end.min(*hi) - lo) as u32;
+                // The marker stands where the match begins.
+                let by = if cut.start >= *lo { MARKER } else { "" };
+                if let Some(raw) = raw_range(pieces, &text, part) {
+                    self.edits.push(Edit { raw, by });
+                }
+            }
+            while cuts.front().is_some_and(|cut| cut.end <= *hi) {
+                cuts.pop_front();
+            }
+        }
+    }
+
+    fn write(mut self, out: &mut Vec<u8>) {
+        if !self.edits.is_empty() {
+            let zeros = self.integers.drain(..).map(|raw| Edit { raw, by: "0" });
+            self.edits.extend(zeros);
+            self.edits.sort_by_key(|edit| edit.raw.start);
+        }
+        let mut copied = 0;
+        for Edit { raw, by } in self.edits {
+            // Two parts may touch the same character.
+            if raw.start >= copied {
+                out.extend_from_slice(&self.raw[copied..raw.start]);
+                out.extend_from_slice(by.as_bytes());
+            }
+            copied = copied.max(raw.end);
+        }
+        out.extend_from_slice(&self.raw[copied..]);
+    }
+}
+
+/// The text of linear pieces as it stands in the frame; escapes are left out, since they are cut as a whole.
+fn text_of(pieces: &[Piece], raw: &[u8], len: usize) -> Vec<u8> {
+    let mut text = vec![0; len];
+    for piece in pieces.iter().filter(|piece| piece.len == piece.raw_len) {
+        let (at, from, len) = (piece.at as usize, piece.raw as usize, piece.len as usize);
+        text[at..at + len].copy_from_slice(&raw[from..from + len]);
+    }
+    text
+}
+
+/// What is left of a payload when the white space is gone that its readers cut off: JavaScript and Python cut off more
+/// than JSON allows, a byte order mark included.
+fn visible_start(payload: &[u8]) -> &[u8] {
+    match std::str::from_utf8(payload) {
+        Ok(text) => text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}').as_bytes(),
+        Err(_) => payload.trim_ascii_start(),
+    }
+}

@@ -1,0 +1,646 @@
+//! Streams as services write them, against readers that see the whole.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::{collection::vec, prelude::*, sample::select};
+use serde_json::Value;
+
+use super::*;
+use crate::scan::{
+    block::BlockScanner,
+    body::MARKER,
+    preset,
+    rule::Rule,
+    testing::{chunks, cuts, rules, text, union},
+};
+
+fn asked(rules: Vec<Rule>, action: Action) -> StreamRules {
+    StreamRules { rules: Arc::new(RuleSet::compile(rules).unwrap()), action, max_chars: None, max_body_chars: None }
+}
+
+fn html(action: Action) -> StreamRules {
+    thread_local!(static HTML: StreamRules = asked(preset("html").unwrap(), Action::Block));
+    StreamRules { action, ..HTML.with(Clone::clone) }
+}
+
+/// What leaves of a stream that arrives in `chunks`, and why no more of it does.
+fn scan<'a>(
+    rules: &StreamRules,
+    format: StreamFormat,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+) -> (Vec<u8>, Option<StreamStop>, StreamScanner) {
+    let mut scanner = StreamScanner::new(rules.clone(), format, None);
+    let mut out = Vec::new();
+    for chunk in chunks {
+        scanner.feed(chunk, &mut out);
+    }
+    scanner.finish(&mut out);
+    (out, scanner.stop(), scanner)
+}
+
+fn whole(rules: &StreamRules, stream: &str) -> (String, Option<StreamStop>) {
+    let (out, stop, _) = scan(rules, StreamFormat::Events, [stream.as_bytes()]);
+    (String::from_utf8(out).unwrap(), stop)
+}
+
+/// Every data value of a stream of events with line feeds only.
+fn values(stream: &str) -> Vec<Value> {
+    let data = stream.split("\n\n").filter_map(|event| event.lines().find_map(|line| line.strip_prefix("data: ")));
+    data.filter_map(|data| serde_json::from_str(data).ok()).collect()
+}
+
+fn event(value: Value) -> String {
+    format!("data: {value}\n\n")
+}
+
+// ---- Shapes of the APIs ----
+
+/// An event, by the text in it.
+type Shape = fn(&str) -> Value;
+
+/// A piece of an answer in each shape that we know, and in some that we do not.
+fn shapes() -> Vec<(&'static str, Shape)> {
+    use serde_json::json;
+    vec![
+        ("chat", |t| json!({"object": "chat.completion.chunk", "choices": [{"delta": {"content": t}, "index": 0}]})),
+        ("chat, other fields", |t| json!({"choices": [{"index": 0, "delta": {"novelty": {"deep": t}}}]})),
+        (
+            "chat, tool call",
+            |t| json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"function": {"arguments": t}, "index": 3}]}}]}),
+        ),
+        ("chat, reasoning", |t| json!({"choices": [{"index": 1, "delta": {"reasoning_content": t}}]})),
+        ("chat, refusal", |t| json!({"choices": [{"index": 1, "delta": {"refusal": t}}]})),
+        (
+            "chat, log probabilities",
+            |t| json!({"choices": [{"index": 0, "delta": {}, "logprobs": {"content": [{"token": t, "bytes": [1]}]}}]}),
+        ),
+        ("completion", |t| json!({"object": "text_completion", "choices": [{"text": t, "index": 0}]})),
+        ("responses", |t| json!({"type": "response.output_text.delta", "item_id": "a", "output_index": 0, "delta": t})),
+        (
+            "responses, arguments",
+            |t| json!({"type": "response.function_call_arguments.delta", "output_index": 1, "delta": t}),
+        ),
+        (
+            "anthropic",
+            |t| json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": t}}),
+        ),
+        (
+            "anthropic, tool",
+            |t| json!({"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": t}}),
+        ),
+        (
+            "anthropic, thinking",
+            |t| json!({"type": "content_block_delta", "index": 1, "delta": {"type": "thinking_delta", "thinking": t}}),
+        ),
+        ("gemini", |t| json!({"candidates": [{"content": {"parts": [{"text": t}], "role": "model"}, "index": 0}]})),
+        ("ollama", |t| json!({"model": "m", "message": {"role": "assistant", "content": t}, "done": false})),
+        ("ollama, generate", |t| json!({"model": "m", "response": t, "done": false})),
+        ("tgi", |t| json!({"index": 1, "token": {"id": 1, "text": t, "special": false}, "generated_text": null})),
+        ("house", |t| json!({"seq": 17, "index": 4, "text": t})),
+        ("house, nested", |t| json!({"out": [{"index": 9, "output": t}, {"index": 8, "output": ""}]})),
+        ("house, elements", |t| json!({"content": [t]})),
+        ("a string", |t| json!(t)),
+    ]
+}
+
+const HARM: &str = "javascript:";
+
+#[test]
+fn a_pattern_in_two_or_three_events_never_leaves_in_any_shape() {
+    let block = html(Action::Block);
+    for (name, shape) in shapes() {
+        let first = event(shape("so "));
+        for i in 0..=HARM.len() {
+            for j in i..=HARM.len() {
+                let pieces = [&HARM[..i], &HARM[i..j], &HARM[j..]];
+                let events: Vec<String> = pieces.iter().map(|piece| event(shape(piece))).collect();
+                let stream = format!("{first}{}", events.concat());
+                let (out, stop) = whole(&block, &stream);
+                assert_eq!(stop, Some(StreamStop::Blocked), "{name}: {stream}");
+                // Events in which nothing of it stands leave.
+                let clean = pieces.iter().take_while(|piece| piece.is_empty()).count();
+                assert_eq!(out, format!("{first}{}", events[..clean].concat()), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pattern_is_cut_out_of_every_event_it_stands_in() {
+    let redact = html(Action::Redact);
+    for (name, shape) in shapes() {
+        for i in 1..HARM.len() {
+            let pieces = [format!("go {}", &HARM[..i]), format!("{} on", &HARM[i..])];
+            let stream: String = pieces.iter().map(|piece| event(shape(piece))).collect();
+            let (out, stop) = whole(&redact, &stream);
+            assert_eq!(stop, None, "{name}");
+            let mut expected = vec![shape(&format!("go {MARKER}")), shape(" on")];
+            if name == "chat, log probabilities" {
+                // A text that was cut is not spelled in numbers either.
+                let zero = |value: &mut Value| value["choices"][0]["logprobs"]["content"][0]["bytes"][0] = 0.into();
+                expected.iter_mut().for_each(zero);
+            }
+            assert_eq!(values(&out), expected, "{name}: {out}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_become_a_match_leaves_at_once() {
+    for (name, shape) in shapes() {
+        let mut scanner = StreamScanner::new(html(Action::Block), StreamFormat::Events, None);
+        for piece in ["I would", " say: ", "javas", "cripted", " <", "b>"] {
+            let event = event(shape(piece));
+            let mut out = Vec::new();
+            scanner.feed(event.as_bytes(), &mut out);
+            let waits = matches!(piece, "javas" | " <");
+            assert_eq!(out.is_empty(), waits, "{name}: {piece}");
+        }
+        assert_eq!(scanner.held(), 0);
+    }
+}
+
+#[test]
+fn texts_that_are_not_one_are_not_joined() {
+    use serde_json::json;
+    let chat = |index: u64, text: &str| event(json!({"choices": [{"delta": {"content": text}, "index": index}]}));
+    let named = |name: &str, text: &str| event(json!({"choices": [{"index": 0, "delta": {name: text}}]}));
+    let tool = |index: u64, text: &str| {
+        event(json!({"type": "content_block_delta", "index": index, "delta": {"partial_json": text}}))
+    };
+    let responses = |kind: &str, text: &str| event(json!({"type": kind, "output_index": 0, "delta": text}));
+    for events in [
+        [chat(0, "java"), chat(1, "script:")],
+        [named("content", "java"), named("reasoning", "script:")],
+        [tool(0, "java"), tool(1, "script:")],
+        [responses("response.output_text.delta", "java"), responses("response.refusal.delta", "script:")],
+        [event(json!({"type": "a", "text": "java"})), event(json!({"type": "b", "text": "script:"}))],
+        [event(json!({"status": "java"})), event(json!({"status": "script:"}))],
+    ] {
+        let stream = events.concat();
+        assert_eq!(whole(&html(Action::Block), &stream), (stream.clone(), None));
+    }
+    // Interleaved, each is followed on its own.
+    let stream = [chat(0, "java"), chat(1, "x"), chat(0, "script"), chat(1, "y"), chat(0, ":")].concat();
+    assert_eq!(whole(&html(Action::Block), &stream), (String::new(), Some(StreamStop::Blocked)));
+}
+
+#[test]
+fn blocks_of_text_are_one_text_and_begin_with_their_start() {
+    use serde_json::json;
+    let start = |text: &str| event(json!({"type": "content_block_start", "index": 1, "content_block": {"text": text}}));
+    let delta =
+        |index: u64, text: &str| event(json!({"type": "content_block_delta", "index": index, "delta": {"text": text}}));
+    for stream in [[start("java"), delta(1, "script:")].concat(), [delta(0, "java"), delta(1, "script:")].concat()] {
+        assert_eq!(whole(&html(Action::Block), &stream), (String::new(), Some(StreamStop::Blocked)), "{stream}");
+    }
+}
+
+#[test]
+fn parts_and_tokens_of_one_event_are_one_text() {
+    use serde_json::json;
+    let gemini = |parts: Value| event(json!({"candidates": [{"content": {"parts": parts}}]}));
+    let tokens =
+        |tokens: Value| event(json!({"choices": [{"index": 0, "delta": {}, "logprobs": {"content": tokens}}]}));
+    for stream in [
+        gemini(json!([{"text": "java"}, {"text": "script:"}])),
+        [gemini(json!([{"text": "a"}, {"text": "java"}])), gemini(json!([{"text": "script:"}]))].concat(),
+        tokens(json!([{"token": "java"}, {"token": "script:"}])),
+    ] {
+        assert_eq!(whole(&html(Action::Block), &stream).1, Some(StreamStop::Blocked), "{stream}");
+    }
+    let thought = gemini(json!([{"text": "java", "thought": true}, {"text": "script:"}]));
+    assert_eq!(whole(&html(Action::Block), &thought).1, None);
+}
+
+#[test]
+fn a_last_event_that_repeats_the_text_is_read_on_its_own() {
+    use serde_json::json;
+    let delta = |text: &str| {
+        event(json!({"type": "response.output_text.delta", "item_id": "i", "output_index": 0, "content_index": 0,
+            "delta": text}))
+    };
+    let done = |text: &str| {
+        let done = json!({"type": "response.output_text.done", "item_id": "i", "output_index": 0, "content_index": 0,
+            "text": text});
+        let whole = json!({"type": "response.completed", "response": {"output": [{"content": [{"text": text}]}]}});
+        event(done) + &event(whole)
+    };
+    let stream = format!("{}{}{}", delta("see javasc"), delta("ript:x"), done("see javascript:x"));
+    let expected = format!("{}{}{}", delta("see [removed]"), delta("x"), done("see [removed]x"));
+    assert_eq!(whole(&html(Action::Redact), &stream), (expected, None));
+    // The end of a text is known then, and its tail does not wait for that of the stream.
+    let mut scanner = StreamScanner::new(html(Action::Block), StreamFormat::Events, None);
+    let (mut out, stream) = (Vec::new(), format!("{}{}", delta("java"), done("java")));
+    scanner.feed(stream.as_bytes(), &mut out);
+    assert_eq!(String::from_utf8(out).unwrap(), stream);
+    // What comes behind it would be joined with what has left.
+    scanner.feed(delta("script:").as_bytes(), &mut Vec::new());
+    assert!(matches!(scanner.stop(), Some(StreamStop::Unscannable(_))));
+}
+
+// ---- Framing ----
+
+#[test]
+fn names_comments_and_other_fields_are_texts_of_their_own() {
+    for stream in [
+        "data: {\"javascript:\": 1}\n\n",
+        ": javascript:\n\n",
+        "event: javascript:\ndata: {}\n\n",
+        "id: javascript:\n\n",
+        "javascript: x\n\n",
+    ] {
+        for action in [Action::Block, Action::Redact] {
+            let stream = format!("data: {{}}\n\n{stream}");
+            assert_eq!(whole(&html(action), &stream), ("data: {}\n\n".into(), Some(StreamStop::Blocked)), "{stream}");
+        }
+    }
+}
+
+#[test]
+fn data_that_is_no_json_is_one_text_with_a_known_end() {
+    let plain = "data: I say java\n\ndata: scripts\n\ndata: 42\n\ndata: [1] {x}\n\ndata: [DONE]\n\n";
+    assert_eq!(whole(&html(Action::Block), plain), (plain.into(), None));
+    let harm = "data: I say java\n\ndata: script\n\ndata: :x\n\n";
+    assert_eq!(whole(&html(Action::Block), harm), (String::new(), Some(StreamStop::Blocked)));
+    let redacted = "data: I say [removed]\n\ndata: \n\ndata: x\n\n";
+    assert_eq!(whole(&html(Action::Redact), harm), (redacted.into(), None));
+    let digits = asked(vec![Rule::new("n", "a4.2")], Action::Block);
+    assert_eq!(whole(&digits, "data: a4\n\ndata: 12\n\n").1, Some(StreamStop::Blocked));
+    // A match over a line feed takes the two lines with it.
+    let lines = asked(vec![Rule::new("n", r"b\nc")], Action::Redact);
+    assert_eq!(whole(&lines, "data: ab\r\ndata: cd\r\n\r\n"), ("data: a[removed]d\r\n\r\n".into(), None));
+    // The end of the stream as everybody says it does not wait for the end of the connection.
+    let mut scanner = StreamScanner::new(html(Action::Block), StreamFormat::Events, None);
+    let mut out = Vec::new();
+    scanner.feed(b"data: java\n\n", &mut out);
+    assert!(out.is_empty());
+    scanner.feed(b"data: [DONE]\n\n", &mut out);
+    assert_eq!(out, b"data: java\n\ndata: [DONE]\n\n");
+}
+
+#[test]
+fn what_readers_may_take_for_json_is_not_taken_for_a_text() {
+    let json = "data: {\"text\": \"a\"}\n\n";
+    for (stream, format) in [
+        (format!("{json}data: {{\"text\": \"b\n\n"), StreamFormat::Events),
+        (format!("{json}data: {{\"text\": NaN}}\n\n"), StreamFormat::Events),
+        (r#"data: {"n": NaN, "text": "java\u0073cript:"}"#.into(), StreamFormat::Events),
+        (r#"data: {"text": "java", "text": "x"}"#.into(), StreamFormat::Events),
+        ("{\"a\": 1}\nnope\n".into(), StreamFormat::Lines),
+        ("{\"a\": 1}\r{\"a\": 2}\n".into(), StreamFormat::Lines),
+    ] {
+        let (_, stop, _) = scan(&html(Action::Block), format, [stream.as_bytes()]);
+        assert!(matches!(stop, Some(StreamStop::Unscannable(_))), "{stream}: {stop:?}");
+    }
+}
+
+#[test]
+fn lines_are_frames_too() {
+    let stream = "{\"response\":\"java\",\"done\":false}\r\n\n{\"response\":\"scr\\u0069pt:x\",\"done\":true}";
+    let (out, stop, _) = scan(&html(Action::Redact), StreamFormat::Lines, [stream.as_bytes()]);
+    let expected = "{\"response\":\"[removed]\",\"done\":false}\r\n\n{\"response\":\"x\",\"done\":true}";
+    assert_eq!((String::from_utf8(out).unwrap().as_str(), stop), (expected, None));
+}
+
+// ---- Caps and lengths ----
+
+#[test]
+fn what_would_be_withheld_for_too_long_is_not_let_go() {
+    let open = asked(vec![Rule::new("open", "(?s)<.*>")], Action::Block);
+    let piece = event(serde_json::json!({"text": format!("<{}", "x".repeat(1000))}));
+    let (out, stop, _) = scan(&open, StreamFormat::Events, vec![piece.as_bytes(); 17]);
+    assert_eq!((out.len(), stop), (0, Some(StreamStop::Blocked)));
+    // Others wait behind a text that waits.
+    let waits = event(serde_json::json!({"text": "<"}));
+    let behind = event(serde_json::json!({"status": "x".repeat(100_000)}));
+    let (out, stop, scanner) =
+        scan(&open, StreamFormat::Events, std::iter::once(waits.as_bytes()).chain(vec![behind.as_bytes(); 11]));
+    assert!(out.is_empty() && matches!(stop, Some(StreamStop::Unscannable(_))), "{stop:?}");
+    assert!(scanner.held() <= HOLD_WIRE + 100_100, "{}", scanner.held());
+    // One event, in one chunk or in many.
+    let giant = event(serde_json::json!({"text": "x".repeat(HOLD_WIRE)}));
+    for size in [1 << 14, usize::MAX] {
+        let (out, stop, _) = scan(&open, StreamFormat::Events, giant.as_bytes().chunks(size.min(giant.len())));
+        assert!(out.is_empty() && matches!(stop, Some(StreamStop::Unscannable(_))));
+    }
+    let many: String = (0..257).map(|n| event(serde_json::json!({"item_id": n, "text": "x"}))).collect();
+    let (out, stop) = whole(&open, &many);
+    assert_eq!(values(&out).len(), 256);
+    assert!(matches!(stop, Some(StreamStop::Unscannable(_))));
+    for deep in [format!("{}1{}", "[".repeat(129), "]".repeat(129)), format!("[{}[]]", "[],".repeat(20_000))] {
+        let (_, stop) = whole(&open, &format!("data: {{}}\n\ndata: {deep}\n\n"));
+        assert!(matches!(stop, Some(StreamStop::Unscannable(_))));
+    }
+}
+
+#[test]
+fn lengths_are_those_of_the_pieces() {
+    let delta = |index: u64, text: &str| {
+        event(serde_json::json!({"choices": [{"index": index, "delta": {"role": "assistant", "content": text}}]}))
+    };
+    let stream = [delta(0, "😀a"), delta(1, "bc"), delta(0, "d")].concat();
+    let limit = |max_chars, max_body_chars| StreamRules { max_chars, max_body_chars, ..html(Action::Block) };
+    assert_eq!(whole(&limit(Some(9), Some(6)), &stream), (stream.clone(), None));
+    let but_last = [delta(0, "😀a"), delta(1, "bc")].concat();
+    assert_eq!(whole(&limit(Some(9), Some(5)), &stream), (but_last.clone(), Some(StreamStop::TooLong)));
+    let (out, _, scanner) = scan(&limit(None, Some(5)), StreamFormat::Events, [stream.as_bytes()]);
+    assert_eq!((String::from_utf8(out).unwrap(), scanner.chars()), (but_last, 5));
+    // A text is as long as all of its pieces.
+    let role = limit(Some(9), None);
+    let long = [delta(0, "12345"), delta(1, "12345"), delta(0, "67890")].concat();
+    assert_eq!(whole(&role, &long).1, Some(StreamStop::TooLong));
+    let alone = event(serde_json::json!({"status": "1234567890"}));
+    assert_eq!(whole(&role, &alone), (String::new(), Some(StreamStop::TooLong)));
+    for max in 0..6 {
+        let (out, stop, scanner) = scan(&limit(Some(max), None), StreamFormat::Text, ["😀abc".as_bytes()]);
+        let expected = ["", "", "😀", "😀a", "😀ab", "😀abc"][max as usize];
+        assert_eq!((out.as_slice(), stop.is_some()), (expected.as_bytes(), max < 5), "{max}");
+        assert_eq!(scanner.chars(), expected.encode_utf16().count() as u64);
+    }
+}
+
+#[test]
+fn ids_of_a_declared_api_are_left_unread_while_they_look_like_ids() {
+    let seed = asked(preset("seed").unwrap(), Action::Block);
+    for (stream, vendor, stop) in [
+        ("{\"obfuscation\":\"onabc=\"}", Some(Vendor::OpenAi), None),
+        ("{\"obfuscation\":\"onabc=\"}", None, Some(StreamStop::Blocked)),
+        ("{\"obfuscation\":\"onabc =\"}", Some(Vendor::OpenAi), Some(StreamStop::Blocked)),
+        ("{\"note\":\"onabc=\"}", Some(Vendor::OpenAi), Some(StreamStop::Blocked)),
+    ] {
+        let mut scanner = StreamScanner::new(seed.clone(), StreamFormat::Events, vendor);
+        scanner.feed(format!("data: {stream}\n\n").as_bytes(), &mut Vec::new());
+        assert_eq!(scanner.stop(), stop, "{stream} {vendor:?}");
+        assert_eq!(scanner.unread().opaque, if stop.is_none() { 6 } else { 0 });
+    }
+}
+
+#[test]
+fn what_is_observed_never_waits_and_is_counted() {
+    let observe = html(Action::Observe);
+    let piece = |text: &str| event(serde_json::json!({"text": text, "status": HARM}));
+    let stream = [piece("go java"), piece("script:"), ": javascript:\r\n".into()].concat();
+    let mut scanner = StreamScanner::new(observe.clone(), StreamFormat::Events, None);
+    for byte in stream.as_bytes().chunks(1) {
+        let mut out = Vec::new();
+        scanner.feed(byte, &mut out);
+        assert_eq!(out, byte);
+    }
+    assert_eq!((scanner.hits().len(), scanner.hits()[0].count, scanner.chars()), (1, 4, 14));
+    // What cannot be read goes on too, and is counted.
+    let broken = format!("{}data: {{\"a\": 1, \"a\": 2}}\n\n{}", piece("x"), piece("y"));
+    let (out, stop, scanner) = scan(&observe, StreamFormat::Events, broken.as_bytes().chunks(7));
+    assert_eq!(out, broken.as_bytes());
+    assert!(stop.is_some() && scanner.unread().unscannable as usize >= piece("y").len() - 7);
+}
+
+// ---- Texts ----
+
+#[test]
+fn a_text_is_let_go_byte_by_byte() {
+    let mut scanner = StreamScanner::new(html(Action::Redact), StreamFormat::Text, None);
+    let mut released = Vec::new();
+    for byte in "say javascript:x jav".bytes() {
+        let mut out = Vec::new();
+        scanner.feed(&[byte], &mut out);
+        released.push(String::from_utf8(out).unwrap());
+    }
+    assert_eq!(released[..5], ["s", "a", "y", " ", ""]);
+    assert_eq!(released[14..], [MARKER, "x", " ", "", "", ""]);
+    let mut out = Vec::new();
+    scanner.finish(&mut out);
+    assert_eq!((out.as_slice(), scanner.chars()), (&b"jav"[..], 20));
+}
+
+#[test]
+fn a_text_that_may_be_json_waits_until_it_is_none() {
+    let block = html(Action::Block);
+    for size in [1, 3, 100] {
+        let read = |text: &str| {
+            let (out, stop, _) = scan(&block, StreamFormat::Text, text.as_bytes().chunks(size));
+            (String::from_utf8(out).unwrap(), stop)
+        };
+        let clean = r#"{"a": "b"}"#;
+        assert_eq!(read(clean), (clean.into(), None));
+        assert_eq!(read(r#" {"a": "java\u0073cript:"}"#), (String::new(), Some(StreamStop::Blocked)));
+        assert_eq!(read("[link](javascript:x)"), ("[link](".into(), Some(StreamStop::Blocked)));
+        assert_eq!(read("\u{feff}[1] a"), ("\u{feff}[1] a".into(), None));
+        let wide = scan(&block, StreamFormat::Text, b"\xFF\xFEj\0a\0".chunks(size));
+        assert!(matches!(wide.1, Some(StreamStop::Unscannable(_))));
+    }
+    let mut scanner = StreamScanner::new(block, StreamFormat::Text, None);
+    let mut out = Vec::new();
+    scanner.feed(b"[link", &mut out);
+    assert_eq!(out, b"[link", "no document begins like this");
+}
+
+// ---- Any stream ----
+
+/// One event of a house format: a text of its own, pieces of two others, and how all is written.
+#[derive(Clone, Debug)]
+struct Event {
+    item: u8,
+    pieces: Vec<(u8, String)>,
+    note: Option<String>,
+    escapes: u8,
+    line_end: &'static str,
+    divided: bool,
+    comment: bool,
+}
+
+prop_compose! {
+    fn an_event()(
+        item in 0..2u8,
+        pieces in vec((0..2u8, text(5)), 0..3),
+        note in proptest::option::weighted(0.2, text(3)),
+        escapes in 0..4u8,
+        line_end in select(vec!["\n", "\n", "\r\n", "\r"]),
+        divided in any::<bool>(),
+        comment in proptest::bool::weighted(0.1),
+    ) -> Event {
+        let string = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        // Two elements with one index would be two pieces of one text.
+        let mut pieces: Vec<(u8, String)> = pieces.into_iter().map(|(index, text)| (index, string(text))).collect();
+        pieces.dedup_by_key(|piece| piece.0);
+        Event { item, pieces, note: note.map(string), escapes, line_end, divided, comment }
+    }
+}
+
+impl Event {
+    /// A string literal, with some of its characters escaped.
+    fn literal(&self, text: &str) -> String {
+        let mut literal = String::from("\"");
+        for (i, c) in text.chars().enumerate() {
+            match (c, self.escapes) {
+                ('\n', 0) => literal.push_str("\\n"),
+                (c, escapes) if c == '\n' || (escapes > 0 && i % 3 == usize::from(escapes) - 1) => {
+                    let mut units = [0; 2];
+                    c.encode_utf16(&mut units).iter().for_each(|unit| literal.push_str(&format!("\\u{unit:04x}")));
+                }
+                (c, _) => literal.push(c),
+            }
+        }
+        literal + "\""
+    }
+
+    /// The event as it is sent. No name has a letter that the rules of the pool know.
+    fn write(&self) -> String {
+        let gap = if self.divided { "\n" } else { " " };
+        let piece =
+            |(index, text): &(u8, String)| format!("{{{gap}\"text\":{},\"index\":{gap}{index}}}", self.literal(text));
+        let pieces: Vec<String> = self.pieces.iter().map(piece).collect();
+        let note = self.note.as_ref().map(|note| format!("\"note\":{gap}{},", self.literal(note))).unwrap_or_default();
+        let payload = format!("{{{note}\"out\":[{}],{gap}\"item_id\":\"i{}\"}}", pieces.join(","), self.item);
+        let mut event = if self.comment { format!(": hi{}", self.line_end) } else { String::new() };
+        for line in payload.split('\n') {
+            event.push_str(&format!("data: {line}{}", self.line_end));
+        }
+        event + self.line_end
+    }
+}
+
+/// What a reader gets of a stream: the texts by item and index, and the notes.
+fn read(stream: &[u8]) -> (BTreeMap<(String, u64), String>, Vec<String>) {
+    let stream = String::from_utf8(stream.to_vec()).unwrap().replace("\r\n", "\n").replace('\r', "\n");
+    let (mut texts, mut notes) = (BTreeMap::<_, String>::new(), Vec::new());
+    for event in stream.split("\n\n").filter(|event| event.contains("data")) {
+        let data: Vec<&str> = event.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+        let value: Value = serde_json::from_str(&data.join("\n")).unwrap();
+        for piece in value["out"].as_array().unwrap() {
+            let key = (value["item_id"].as_str().unwrap().to_string(), piece["index"].as_u64().unwrap());
+            *texts.entry(key).or_default() += piece["text"].as_str().unwrap();
+        }
+        notes.extend(value["note"].as_str().map(str::to_string));
+    }
+    (texts, notes)
+}
+
+proptest! {
+    // Compiling the rules of a case takes far longer than scanning its stream.
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn no_byte_of_a_match_leaves_and_clean_streams_are_untouched(
+        rules in rules(),
+        events in vec(an_event(), 0..7),
+        cuts in cuts(),
+    ) {
+        let asked = asked(rules.clone(), Action::Block);
+        let stream = events.iter().map(Event::write).collect::<String>().into_bytes();
+        let (out, stop, scanner) = scan(&asked, StreamFormat::Events, [&stream[..]]);
+        let (again, same, _) = scan(&asked, StreamFormat::Events, chunks(&stream, &cuts));
+        prop_assert_eq!((&again, same), (&out, stop));
+        let union = union(&rules);
+        let (texts, notes) = read(&stream);
+        let harmful = texts.values().chain(&notes).any(|text| union.is_match(text.as_bytes()));
+        prop_assert_eq!(stop, harmful.then_some(StreamStop::Blocked));
+        prop_assert!(stream.starts_with(&out));
+        let (left, left_notes) = read(&out);
+        let units: usize = left.values().map(|text| text.encode_utf16().count()).sum();
+        prop_assert_eq!(scanner.chars(), units as u64);
+        if !harmful {
+            prop_assert_eq!(&out, &stream);
+        }
+        for (key, left) in &left {
+            if let Some(first) = union.find(texts[key].as_bytes()) {
+                prop_assert!(left.len() <= first.start(), "{} of {}", left, texts[key]);
+            }
+        }
+        prop_assert!(left_notes.iter().all(|note| !union.is_match(note.as_bytes())));
+    }
+
+    #[test]
+    fn an_event_waits_only_for_what_may_become_a_match(rules in rules(), events in vec(an_event(), 0..7)) {
+        let asked = asked(rules, Action::Block);
+        let program = asked.rules.block();
+        let mut scanner = StreamScanner::new(asked.clone(), StreamFormat::Events, None);
+        type Key = (u8, u8);
+        let mut channels = BTreeMap::<Key, (BlockScanner, u64)>::new();
+        // Per event: how far each of its texts must be decided.
+        let mut waiting = Vec::<(usize, Vec<(Key, u64)>)>::new();
+        let (mut out, mut left) = (Vec::new(), 0);
+        for event in &events {
+            let written = event.write();
+            scanner.feed(written.as_bytes(), &mut out);
+            if scanner.stop().is_some() {
+                break;
+            }
+            let mut ends = Vec::new();
+            for (index, text) in &event.pieces {
+                let key = (event.item, *index);
+                let (scanner, len) = channels.entry(key).or_insert_with(|| (BlockScanner::new(program, u64::MAX), 0));
+                scanner.feed(program, text.as_bytes());
+                *len += text.len() as u64;
+                ends.push((key, *len));
+            }
+            // A comment between events is a frame of its own.
+            let comment = if event.comment { ": hi".len() + event.line_end.len() } else { 0 };
+            waiting.push((comment, Vec::new()));
+            waiting.push((written.len() - comment, ends));
+            while let Some((len, ends)) = waiting.first() {
+                if ends.iter().any(|(key, end)| *end > channels[key].0.frontier()) {
+                    break;
+                }
+                left += len;
+                waiting.remove(0);
+            }
+            prop_assert_eq!(out.len(), left);
+        }
+    }
+
+    #[test]
+    fn redaction_is_that_of_each_text(rules in rules(), events in vec(an_event(), 0..7), cuts in cuts()) {
+        // Rules about single bytes cut whole characters, which the reference does not.
+        let rules: Vec<Rule> = rules.into_iter().filter(|rule| !rule.pattern.contains("\\x")).collect();
+        prop_assume!(!rules.is_empty());
+        let asked = asked(rules.clone(), Action::Redact);
+        let stream = events.iter().map(Event::write).collect::<String>().into_bytes();
+        let (out, stop, _) = scan(&asked, StreamFormat::Events, [&stream[..]]);
+        let (again, same, _) = scan(&asked, StreamFormat::Events, chunks(&stream, &cuts));
+        prop_assert_eq!((&again, same), (&out, stop));
+        let union = union(&rules);
+        let replaced = |text: &String| {
+            String::from_utf8(union.replace_all(text.as_bytes(), MARKER.as_bytes()).into_owned()).unwrap()
+        };
+        let (texts, notes) = read(&stream);
+        let texts: BTreeMap<_, _> = texts.into_iter().map(|(key, text)| (key, replaced(&text))).collect();
+        let notes: Vec<String> = notes.iter().map(replaced).collect();
+        let formed = texts.values().chain(&notes).any(|text| union.is_match(text.as_bytes()));
+        prop_assert_eq!(stop, formed.then_some(StreamStop::Blocked));
+        let (left, left_notes) = read(&out);
+        if formed {
+            prop_assert!(left.iter().all(|(key, left)| texts[key].starts_with(left)));
+        } else {
+            prop_assert_eq!((left, left_notes), (texts, notes));
+        }
+    }
+
+    #[test]
+    fn texts_are_cut_anywhere(rules in rules(), text in text(30), cuts in cuts(), action in select(vec![Action::Block, Action::Redact])) {
+        let asked = asked(rules, action);
+        let (out, stop, _) = scan(&asked, StreamFormat::Text, [&text[..]]);
+        let (again, same, _) = scan(&asked, StreamFormat::Text, chunks(&text, &cuts));
+        prop_assert_eq!((again, same), (out, stop));
+    }
+
+    #[test]
+    fn nothing_panics(
+        pieces in vec(select(vec![
+            "data: ", "data:", "\n", "\r", "\r\n", "{", "}", "[", "]", "\"text\"", ":", ",", "\"", "\\u0073", "\\ud83d",
+            "javas", "cript:", "1", "null", ":c\n", "\u{1e}", "é", "[DONE]", "{\"text\":\"javascript:\"}", "\"index\":1",
+        ]), 0..40),
+        action in select(vec![Action::Block, Action::Redact, Action::Observe]),
+        format in select(vec![StreamFormat::Events, StreamFormat::Lines, StreamFormat::Text]),
+        cuts in cuts(),
+    ) {
+        let stream = pieces.concat();
+        let asked = html(action);
+        let (out, stop, _) = scan(&asked, format, [stream.as_bytes()]);
+        let (again, same, scanner) = scan(&asked, format, chunks(stream.as_bytes(), &cuts));
+        prop_assert_eq!((again, same), (out, stop));
+        let ending = Ending { reason: EndReason::Blocked, code: "C", message: "m", request_id: "r" };
+        prop_assert_eq!(scanner.end(&ending).is_none(), format == StreamFormat::Text);
+    }
+}
