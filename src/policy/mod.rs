@@ -1,0 +1,49 @@
+//! What is enforced: immutable compiled data.
+//!
+//! Enters: values that `config` has checked. Leaves: one [`Policy`], which a request holds from its first stage to
+//! its record, so that a reload never changes the rules in the middle of a request.
+//!
+//! Invariant: nothing here does I/O, awaits, reads a clock or changes after it was built.
+
+mod credential;
+mod inspect;
+mod owner;
+mod path;
+mod rate;
+mod route;
+mod route_table;
+mod upstream;
+
+pub use credential::{Place, SecretString};
+pub use inspect::{BodyClass, Inspect, Unscannable};
+pub use owner::{InvalidOwner, Principal};
+pub use path::{BadPath, PathPattern, PatternError, canonical_path};
+pub use rate::{Limit, Rate, Subject};
+pub use route::{Access, ErrorFormat, Methods, MissingScope, Route, Scopes};
+pub use route_table::{Matched, RouteTable, TableError};
+pub use upstream::{Endpoint, Timeouts, Upstream};
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+/// The whole policy of one configuration file. A request takes one `Arc` of it and keeps it.
+#[derive(Debug)]
+pub struct Policy {
+    pub routes: RouteTable,
+    /// What an unmatched path is measured by: it has no route of its own, and must not be cheaper to probe.
+    pub unmatched: Unmatched,
+    /// Peers whose `Forwarded`, `X-Forwarded-*` and request id headers count.
+    pub trusted_proxies: Vec<IpNet>,
+    /// What a client address pays from for each verification that is not answered by the cache.
+    pub auth_failures: Arc<Limit>,
+    /// The public keys of all assertions, as a JWK set.
+    pub key_set: String,
+}
+
+/// How a request without a route is authenticated and charged.
+#[derive(Debug)]
+pub struct Unmatched {
+    pub credentials: Arc<[Place]>,
+    pub limits: Arc<[Arc<Limit>]>,
+}
