@@ -1,0 +1,209 @@
+//! Where a request came from: believed from trusted peers only, then written anew.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+use super::names;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Longest request id that is taken over from a trusted peer.
+const LONGEST_REQUEST_ID: usize = 128;
+
+/// The scheme in which the client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// What is known about the way a request took, read before the headers that say so are dropped.
+#[derive(Debug)]
+pub struct Provenance {
+    /// The nearest address that is not a trusted proxy's.
+    pub client: IpAddr,
+    /// Addresses from the client to the peer, the peer last.
+    chain: Vec<IpAddr>,
+    scheme: Scheme,
+    /// The host that a trusted peer says the client asked for.
+    host: Option<HeaderValue>,
+    /// A request id from a trusted peer.
+    pub request_id: Option<HeaderValue>,
+}
+
+impl Provenance {
+    /// Reads the provenance of a request from `peer`. Headers count only when the peer is trusted; from the chain
+    /// they name, the rightmost address that is not trusted is the client.
+    pub fn read(headers: &HeaderMap, peer: IpAddr, scheme: Scheme, trusted: &[IpNet]) -> Self {
+        let peer = peer.to_canonical();
+        let mut own = Self { client: peer, chain: vec![peer], scheme, host: None, request_id: None };
+        if !is_trusted(peer, trusted) {
+            return own;
+        }
+        let mut chain = forwarded_chain(headers);
+        chain.push(peer);
+        own.client = chain.iter().rev().find(|address| !is_trusted(**address, trusted)).copied().unwrap_or(chain[0]);
+        own.chain = chain;
+        match headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes) {
+            Some(b"https") => own.scheme = Scheme::Https,
+            Some(b"http") => own.scheme = Scheme::Http,
+            _ => {}
+        }
+        own.host = headers.get(FORWARDED_HOST).cloned();
+        own.request_id = headers.get(names::REQUEST_ID).filter(|id| is_request_id(id)).cloned();
+        own
+    }
+
+    /// Writes `X-Forwarded-For`, `-Proto`, `-Host`, `X-Real-IP` and `Forwarded` (RFC 7239) for the service.
+    pub fn stamp(&self, headers: &mut HeaderMap) {
+        let mut for_list = String::new();
+        let mut forwarded = String::new();
+        for address in &self.chain {
+            let separator = if for_list.is_empty() { "" } else { ", " };
+            // Writing to a string cannot fail.
+            let _ = write!(for_list, "{separator}{address}");
+            let _ = match address {
+                IpAddr::V4(address) => write!(forwarded, "{separator}for={address}"),
+                IpAddr::V6(address) => write!(forwarded, "{separator}for=\"[{address}]\""),
+            };
+        }
+        let _ = write!(forwarded, ";proto={}", self.scheme.as_str());
+        let mut set = |name: HeaderName, text: &str| {
+            if let Ok(value) = HeaderValue::from_str(text) {
+                headers.insert(name, value);
+            }
+        };
+        set(FORWARDED_FOR, &for_list);
+        set(header::FORWARDED, &forwarded);
+        set(REAL_IP, &self.client.to_string());
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(self.scheme.as_str()));
+        // Without a trusted peer's word it is the host that the route was found by.
+        if let Some(host) = self.host.as_ref().or_else(|| headers.get(header::HOST)).cloned() {
+            headers.insert(FORWARDED_HOST, host);
+        }
+    }
+}
+
+fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    trusted.iter().any(|net| net.contains(&address))
+}
+
+fn is_request_id(id: &HeaderValue) -> bool {
+    !id.is_empty() && id.len() <= LONGEST_REQUEST_ID && id.as_bytes().iter().all(u8::is_ascii_graphic)
+}
+
+/// The addresses of `X-Forwarded-For` or of `Forwarded`. A proxy that writes one of them passes the other on as the
+/// client sent it, so where both stand and differ, neither is believed.
+fn forwarded_chain(headers: &HeaderMap) -> Vec<IpAddr> {
+    let listed = chain_of(headers, &FORWARDED_FOR, address);
+    let forwarded = chain_of(headers, &header::FORWARDED, forwarded_for);
+    match (headers.contains_key(FORWARDED_FOR), headers.contains_key(header::FORWARDED)) {
+        (true, true) if listed != forwarded => Vec::new(),
+        (true, _) => listed,
+        (false, _) => forwarded,
+    }
+}
+
+/// The addresses in the lines of one field. Everything left of an element that is not an address is dropped: nobody
+/// vouches for it.
+fn chain_of(headers: &HeaderMap, name: &HeaderName, read: fn(&str) -> Option<IpAddr>) -> Vec<IpAddr> {
+    let elements = headers.get_all(name).iter().flat_map(|line| line.to_str().unwrap_or("?").split(',')).map(read);
+    let mut chain = Vec::new();
+    for element in elements {
+        match element {
+            Some(address) => chain.push(address),
+            None => chain.clear(),
+        }
+    }
+    chain
+}
+
+/// The `for` parameter of one `Forwarded` element (RFC 7239 §4).
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    element
+        .split(';')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))
+        .and_then(|(_, value)| address(value.trim().trim_matches('"')))
+}
+
+/// An address with or without port and brackets.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    text.parse::<IpAddr>()
+        .ok()
+        .or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()))
+        .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
+        .map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &[(&'static str, &str)], trusted: &[&str]) -> Provenance {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().expect("a header value"));
+        }
+        let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().expect("a network")).collect();
+        Provenance::read(&headers, "10.0.0.9".parse().expect("an address"), Scheme::Http, &trusted)
+    }
+
+    fn client(lines: &[(&'static str, &str)], trusted: &[&str]) -> String {
+        read(lines, trusted).client.to_string()
+    }
+
+    #[test]
+    fn an_untrusted_peer_is_the_client_whatever_it_says() {
+        let lines = [("x-forwarded-for", "1.2.3.4"), ("forwarded", "for=5.6.7.8"), ("x-request-id", "mine")];
+        let provenance = read(&lines, &[]);
+        assert_eq!(provenance.client.to_string(), "10.0.0.9");
+        assert_eq!(provenance.request_id, None);
+    }
+
+    #[test]
+    fn the_rightmost_untrusted_address_is_the_client() {
+        let trusted = ["10.0.0.0/8", "fd00::/8"];
+        assert_eq!(client(&[("x-forwarded-for", "6.6.6.6, 1.2.3.4, 10.1.1.1")], &trusted), "1.2.3.4");
+        assert_eq!(client(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "1.2.3.4")], &trusted), "1.2.3.4");
+        assert_eq!(client(&[("x-forwarded-for", "6.6.6.6, junk, 10.1.1.1")], &trusted), "10.1.1.1");
+        assert_eq!(
+            client(&[("forwarded", "for=\"[2001:db8::1]:99\";proto=https, for=10.1.1.1")], &trusted),
+            "2001:db8::1"
+        );
+        assert_eq!(client(&[("x-forwarded-for", "::ffff:1.2.3.4")], &trusted), "1.2.3.4");
+        assert_eq!(client(&[], &trusted), "10.0.0.9");
+        let both = |listed| [("x-forwarded-for", listed), ("forwarded", "for=1.2.3.4, for=10.1.1.1")];
+        assert_eq!(client(&both("1.2.3.4, 10.1.1.1"), &trusted), "1.2.3.4");
+        assert_eq!(client(&both("6.6.6.6"), &trusted), "10.0.0.9", "one of them is the client's own");
+    }
+
+    #[test]
+    fn stamps_replace_what_was_there() {
+        let provenance = read(&[("host", "api.example"), ("x-forwarded-for", "6.6.6.6")], &[]);
+        let mut out = HeaderMap::new();
+        out.insert(header::HOST, HeaderValue::from_static("settled.example"));
+        out.append(FORWARDED_FOR, HeaderValue::from_static("6.6.6.6"));
+        provenance.stamp(&mut out);
+        assert_eq!(out[FORWARDED_FOR], "10.0.0.9");
+        assert_eq!(out[header::FORWARDED], "for=10.0.0.9;proto=http");
+        assert_eq!(out[FORWARDED_HOST], "settled.example");
+        assert_eq!(out[REAL_IP], "10.0.0.9");
+    }
+}
