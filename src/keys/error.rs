@@ -1,0 +1,170 @@
+//! Why the store could not do what it was asked: what failed, on which file, and what to do about it.
+//!
+//! Invariant: no error carries a key, a digest or a caller's text.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+use super::random::RandomError;
+
+/// The store could not do something. Always our side's fault, or the operator's; never the caller's, whose mistakes
+/// are [`InvalidKey`](super::InvalidKey) and [`NotAKeyId`](super::NotAKeyId).
+#[derive(Debug)]
+pub struct StoreError {
+    path: PathBuf,
+    /// Completes "cannot … the key store".
+    doing: &'static str,
+    fault: Fault,
+}
+
+impl StoreError {
+    pub(super) fn new(doing: &'static str, path: &Path, fault: Fault) -> Self {
+        Self { path: path.to_owned(), doing, fault }
+    }
+
+    /// The store's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is wrong.
+    pub fn fault(&self) -> &Fault {
+        &self.fault
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} the key store {}: {}", self.doing, self.path.display(), self.fault)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// What is wrong with a store.
+#[derive(Debug)]
+pub enum Fault {
+    /// The directory that shall hold the file is not there.
+    NoDirectory,
+    /// The file is not there.
+    Missing,
+    /// The path names something else than a regular file, or a file of another format.
+    NotADatabase,
+    /// A SQLite database, but another application's.
+    Foreign,
+    /// Written by a later release, whose rules this one does not know.
+    Newer { found: i64, known: i64 },
+    /// The path no longer names the file that was opened.
+    Moved,
+    /// Another connection kept the file locked for longer than we wait.
+    Busy,
+    /// This process may not write the file or its directory.
+    Denied(Cause),
+    /// The disk is full.
+    Full,
+    /// The content contradicts itself.
+    Damaged(Cause),
+    /// The file system cannot share memory between processes, which the write-ahead log needs.
+    NoWriteAheadLog,
+    /// The present moment has no date that can be stored.
+    Clock,
+    /// There was no randomness to make a key from.
+    Random(RandomError),
+    /// Anything else that the operating system or SQLite reports.
+    Failed(Cause),
+}
+
+/// The report that a [`Fault`] was told by.
+#[derive(Debug)]
+pub enum Cause {
+    Io(io::Error),
+    Sqlite(rusqlite::Error),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoDirectory => f.write_str("its directory does not exist; create it, or correct `keys.store.url`"),
+            Self::Missing => f.write_str(
+                "there is no such file; correct `keys.store.url`, or create a first key to create the store",
+            ),
+            Self::NotADatabase => f.write_str("this is not a key store; name another file in `keys.store.url`"),
+            Self::Foreign => {
+                f.write_str("this is another application's SQLite database; name another file in `keys.store.url`")
+            }
+            Self::Newer { found, known } => write!(
+                f,
+                "a later release of keyward wrote it (schema {found}, this release knows {known}); \
+                 run that release or a later one"
+            ),
+            Self::Moved => f.write_str("the file was deleted or replaced while it was open; it has to be opened again"),
+            Self::Busy => f.write_str("another process kept it locked; try again, and end that process if it is stuck"),
+            Self::Denied(cause) => write!(
+                f,
+                "this process may not write it; SQLite writes the file and, beside it, its log ({cause}): \
+                 give this user the file and its directory"
+            ),
+            Self::Full => f.write_str("the disk is full; make room and try again"),
+            Self::Damaged(cause) => write!(f, "its content is damaged ({cause}); restore it from a backup"),
+            Self::NoWriteAheadLog => {
+                f.write_str("its file system does not support a write-ahead log; put it on a local disk")
+            }
+            Self::Clock => f.write_str("the system clock shows no date between 1970 and 9999; set the clock"),
+            Self::Random(error) => write!(f, "{error}"),
+            Self::Failed(cause) => write!(f, "{cause}"),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Sqlite(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::Error as Sqlite;
+
+        // What a row holds is not what the schema promises: somebody else has written it.
+        if let Sqlite::FromSqlConversionFailure(..)
+        | Sqlite::InvalidColumnType(..)
+        | Sqlite::IntegralValueOutOfRange(..) = &error
+        {
+            return Self::Damaged(Cause::Sqlite(error));
+        }
+        match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => Self::NotADatabase,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                Self::Denied(Cause::Sqlite(error))
+            }
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::DatabaseCorrupt) => Self::Damaged(Cause::Sqlite(error)),
+            _ => Self::Failed(Cause::Sqlite(error)),
+        }
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Denied(Cause::Io(error)),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
+            _ => Self::Failed(Cause::Io(error)),
+        }
+    }
+}
+
+impl From<RandomError> for Fault {
+    fn from(error: RandomError) -> Self {
+        Self::Random(error)
+    }
+}
