@@ -1,0 +1,201 @@
+//! Prometheus metrics. Every label is bounded by the configuration or by an enum of ours.
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    first_byte: HistogramVec,
+    rule_hits: IntCounterVec,
+    unscanned_bytes: IntCounterVec,
+    cache: IntCounterVec,
+    verifications: IntCounterVec,
+    verifier_tokens: IntCounterVec,
+    upstream_connections: IntCounterVec,
+    reloads: IntCounterVec,
+    /// Requests that are being served.
+    pub in_flight: IntGauge,
+    /// Open client connections.
+    pub connections: IntGauge,
+    /// Requests that a route with `auth: observe` let pass without a key.
+    pub keyless: IntCounterVec,
+    /// Bytes of bodies that are held for inspection.
+    pub held_bytes: IntGauge,
+    /// Whether the last reload took effect.
+    pub reload_success: IntGauge,
+    /// Failed attempts to write usage records; what could not be written is kept and tried again.
+    pub usage_write_errors: IntCounter,
+    /// What one verification took, in seconds.
+    pub verification_seconds: Histogram,
+}
+
+/// Why bytes passed without being scanned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnscannedReason {
+    /// Strings of a stream that are named like ids and look like ids, under a declared format.
+    Opaque,
+    /// A content type that the rules do not apply to.
+    ContentType,
+    /// A content coding, a charset or a broken document, where the policy is to pass.
+    Unscannable,
+}
+
+impl UnscannedReason {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Opaque => "opaque",
+            Self::ContentType => "content_type",
+            Self::Unscannable => "unscannable",
+        }
+    }
+}
+
+/// 1 ms to 5 minutes: an AI answer may take that long.
+const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0];
+
+impl Metrics {
+    /// Registers everything. Fails only if two metrics share a name, which a test rules out.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let counter = |name: &str, help: &str| {
+            let metric = IntCounter::new(name, help)?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let gauge = |name: &str, help: &str| {
+            let metric = IntGauge::new(name, help)?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let seconds = |name: &str, help: &str| {
+            let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+            let metric = HistogramVec::new(options, &["route"])?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let verification_seconds = Histogram::with_opts(
+            HistogramOpts::new("keyward_verification_seconds", "Time of one uncached key verification")
+                .buckets(SECONDS.to_vec()),
+        )?;
+        registry.register(Box::new(verification_seconds.clone()))?;
+        Ok(Self {
+            requests: counters(
+                "keyward_requests_total",
+                "Requests by route, status class and refusal code",
+                &["route", "status", "refusal"],
+            )?,
+            duration: seconds("keyward_request_seconds", "Time from request head to the end of the response")?,
+            first_byte: seconds("keyward_first_byte_seconds", "Time from request head to response head")?,
+            rule_hits: counters(
+                "keyward_rule_hits_total",
+                "Texts that a rule matched",
+                &["rule", "direction", "action"],
+            )?,
+            unscanned_bytes: counters(
+                "keyward_unscanned_bytes_total",
+                "Body bytes that passed unscanned on routes with rules",
+                &["direction", "reason"],
+            )?,
+            cache: counters("keyward_key_cache_total", "Key cache lookups", &["result"])?,
+            verifications: counters("keyward_verifications_total", "Uncached key verifications", &["outcome"])?,
+            verifier_tokens: counters("keyward_verifier_tokens_total", "Tokens asked of Kinde", &["outcome"])?,
+            upstream_connections: counters(
+                "keyward_upstream_requests_total",
+                "Requests sent upstream by connection: new, reused, or resent after a reused one was found closed",
+                &["upstream", "connection"],
+            )?,
+            reloads: counters("keyward_config_reloads_total", "Configuration reloads", &["result"])?,
+            in_flight: gauge("keyward_requests_in_flight", "Requests being served")?,
+            connections: gauge("keyward_connections", "Open client connections")?,
+            keyless: counters(
+                "keyward_keyless_requests_total",
+                "Keyless requests let pass by auth: observe",
+                &["route"],
+            )?,
+            held_bytes: gauge("keyward_held_bytes", "Bytes of bodies held for inspection")?,
+            reload_success: gauge(
+                "keyward_config_last_reload_success",
+                "1 if the last configuration load took effect",
+            )?,
+            usage_write_errors: counter("keyward_usage_write_errors_total", "Failed writes of usage records")?,
+            verification_seconds,
+            registry,
+        })
+    }
+
+    /// One finished request. `route` is a configured id, or `-` where none matched.
+    pub fn request(&self, route: &str, status: u16, refusal: &str, seconds: f64, first_byte: Option<f64>) {
+        let class = match status {
+            100..=199 => "1xx",
+            200..=299 => "2xx",
+            300..=399 => "3xx",
+            400..=498 => "4xx",
+            499 => "client_closed",
+            _ => "5xx",
+        };
+        self.requests.with_label_values(&[route, class, refusal]).inc();
+        self.duration.with_label_values(&[route]).observe(seconds);
+        if let Some(seconds) = first_byte {
+            self.first_byte.with_label_values(&[route]).observe(seconds);
+        }
+    }
+
+    pub fn rule_hits(&self, rule: &str, direction: &str, action: &str, count: u64) {
+        self.rule_hits.with_label_values(&[rule, direction, action]).inc_by(count);
+    }
+
+    pub fn unscanned(&self, direction: &str, reason: UnscannedReason, bytes: u64) {
+        self.unscanned_bytes.with_label_values(&[direction, reason.as_str()]).inc_by(bytes);
+    }
+
+    pub fn cache_lookup(&self, result: &'static str) {
+        self.cache.with_label_values(&[result]).inc();
+    }
+
+    pub fn verification(&self, outcome: &'static str, seconds: f64) {
+        self.verifications.with_label_values(&[outcome]).inc();
+        self.verification_seconds.observe(seconds);
+    }
+
+    /// Tokens are metered by Kinde, so their number is worth watching.
+    pub fn verifier_token(&self, issued: bool) {
+        self.verifier_tokens.with_label_values(&[if issued { "issued" } else { "failed" }]).inc();
+    }
+
+    pub fn upstream_request(&self, upstream: &str, connection: &'static str) {
+        self.upstream_connections.with_label_values(&[upstream, connection]).inc();
+    }
+
+    pub fn reload(&self, success: bool) {
+        self.reloads.with_label_values(&[if success { "success" } else { "failure" }]).inc();
+        self.reload_success.set(i64::from(success));
+    }
+
+    /// The text exposition format, version 0.0.4.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut out = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_registers_and_renders() {
+        let metrics = Metrics::new().expect("names are distinct");
+        metrics.request("chat", 200, "", 0.1, Some(0.05));
+        metrics.request("-", 499, "", 0.1, None);
+        let text = String::from_utf8(metrics.render().expect("renders")).expect("utf-8");
+        assert!(text.contains(r#"keyward_requests_total{refusal="",route="chat",status="2xx"} 1"#), "{text}");
+        assert!(text.contains(r#"status="client_closed""#), "{text}");
+    }
+}

@@ -1,0 +1,10 @@
+//! What the operator sees: one usage record per request, metrics, and the log.
+//!
+//! Enters: what happened to a request, as values. Leaves: JSON lines, Prometheus text. Never here: a key, a body,
+//! or a label that a client can choose.
+
+mod metrics;
+mod usage;
+
+pub use metrics::{Metrics, UnscannedReason};
+pub use usage::{Outcome, RuleHits, UsageOutput, UsageRecord, UsageSink, UsageSlot};
