@@ -1,0 +1,234 @@
+//! Verified keys, remembered for a while.
+//!
+//! Enters: digests, answers, moments. Leaves: what is known about a key, and whether it should be asked about again.
+//! Pure: no verifier, no clock, no randomness but the secret of its digests.
+//!
+//! Invariants: bounded by entries; no entry outlives its key's own expiry; a purge leaves nothing behind, not even
+//! from a verification that was under way.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hmac::{Hmac, KeyInit, Mac};
+use quick_cache::sync::Cache;
+use sha2::Sha256;
+
+use super::chance::Chance;
+use super::{KeyText, VerifierError};
+use crate::policy::Principal;
+use crate::time::Now;
+
+/// The cache's bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheSpec {
+    /// How long a valid key is believed.
+    pub ttl: Duration,
+    /// How long an invalid key is remembered as such.
+    pub negative_ttl: Duration,
+    pub max_entries: usize,
+    /// Whether a key in use is verified again before its time is over.
+    pub refresh_ahead: bool,
+    /// How much longer a valid key is believed while the verifier cannot answer.
+    pub stale_if_error: Duration,
+}
+
+/// A key's digest under a secret of this process: useless elsewhere.
+pub(super) type CacheKey = [u8; 32];
+
+/// What a verifier said about a key.
+#[derive(Clone, Debug)]
+pub(super) enum Found {
+    Valid(Arc<Principal>),
+    Invalid,
+}
+
+/// What is known about a key.
+#[derive(Clone, Debug)]
+pub(super) enum Lookup {
+    /// An answer to give at once.
+    Fresh {
+        found: Found,
+        refresh: bool,
+    },
+    /// Known good until lately, and the verifier has just failed to answer: good enough without waiting for it.
+    Stale {
+        principal: Arc<Principal>,
+        refresh: bool,
+    },
+    /// Known good until lately: good enough if the verifier cannot answer.
+    Doubtful,
+    Unknown,
+}
+
+/// The purges that had happened when a verification began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp(u64);
+
+#[derive(Clone)]
+struct Entry {
+    found: Found,
+    /// Believed without asking.
+    fresh_until: Instant,
+    /// Believed if asking fails; never before `fresh_until`.
+    stale_until: Instant,
+    /// Asked about again in the background from here on. Moves on with every failure.
+    refresh_from: Instant,
+    /// The verifier failed to answer a while before this moment.
+    away_until: Option<Instant>,
+}
+
+/// How long to leave a verifier alone that failed to answer about a key that is known good.
+const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// How long a failure excuses requests with a key that is known good from waiting for the next one. Longer than any
+/// verification may take, or a verifier that hangs would be waited for again and again.
+const AWAY_AFTER_FAILURE: Duration = Duration::from_secs(70);
+
+pub(super) struct KeyCache {
+    entries: Cache<CacheKey, Entry>,
+    /// Counts purges, and is the lock of every write: an answer is written either before a purge, which removes it,
+    /// or after it, which its stamp shows. Held for a write, or for one walk over the entries.
+    purges: Mutex<u64>,
+    mac: Hmac<Sha256>,
+    spec: CacheSpec,
+}
+
+/// Which keys a purge forgets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purge {
+    All,
+    KeyId(String),
+    Organization(String),
+}
+
+impl KeyCache {
+    pub(super) fn new(spec: &CacheSpec) -> Result<Self, VerifierError> {
+        let mut secret = [0_u8; 32];
+        getrandom::fill(&mut secret).map_err(|error| VerifierError::new(format!("no randomness: {error}")))?;
+        let mac = Hmac::new_from_slice(&secret).map_err(|error| VerifierError::new(error.to_string()))?;
+        Ok(Self { entries: Cache::new(spec.max_entries), purges: Mutex::new(0), mac, spec: spec.clone() })
+    }
+
+    pub(super) fn digest(&self, key: &KeyText) -> CacheKey {
+        let mut mac = self.mac.clone();
+        mac.update(key.expose().as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Taken before a verification begins, given back with its result.
+    pub(super) fn stamp(&self) -> Stamp {
+        Stamp(*self.lock())
+    }
+
+    pub(super) fn look(&self, key: &CacheKey, now: Now) -> Lookup {
+        let Some(entry) = self.entries.get(key) else { return Lookup::Unknown };
+        let refresh = entry.refresh_from <= now.monotonic;
+        match entry.found {
+            // The verifier may know of a later expiry by now; until it is asked, the key's own word counts.
+            Found::Valid(principal) if !principal.is_unexpired(now.wall) && now.monotonic < entry.fresh_until => {
+                Lookup::Fresh { found: Found::Invalid, refresh: false }
+            }
+            found if now.monotonic < entry.fresh_until => Lookup::Fresh { found, refresh },
+            Found::Valid(principal) if entry.is_stale_usable(&principal, now) => match entry.away_until {
+                Some(until) if now.monotonic < until => Lookup::Stale { principal, refresh },
+                Some(_) | None => Lookup::Doubtful,
+            },
+            Found::Valid(_) | Found::Invalid => Lookup::Unknown,
+        }
+    }
+
+    /// The owner of a key that was good until lately, for when the verifier could not answer.
+    pub(super) fn stale(&self, key: &CacheKey, now: Now) -> Option<Arc<Principal>> {
+        let entry = self.entries.get(key)?;
+        match &entry.found {
+            Found::Valid(principal) if entry.is_stale_usable(principal, now) => Some(Arc::clone(principal)),
+            Found::Valid(_) | Found::Invalid => None,
+        }
+    }
+
+    /// Remembers a result, unless a purge has happened since `stamp`.
+    pub(super) fn insert(&self, key: CacheKey, found: Found, stamp: Stamp, now: Now, chance: Chance) {
+        let purges = self.lock();
+        if stamp != Stamp(*purges) {
+            return;
+        }
+        let entry = match &found {
+            Found::Invalid => {
+                let until = now.monotonic + self.spec.negative_ttl;
+                Entry { found, fresh_until: until, stale_until: until, refresh_from: until, away_until: None }
+            }
+            Found::Valid(principal) => {
+                let left = principal.expires.map(|expires| expires.duration_since(now.wall).unwrap_or_default());
+                let ttl = left.map_or(self.spec.ttl, |left| left.min(self.spec.ttl));
+                let known = self.entries.peek(&key).is_some_and(|entry| matches!(entry.found, Found::Valid(_)));
+                let refresh_after = match (self.spec.refresh_ahead, known) {
+                    (false, _) => ttl,
+                    (true, true) => chance.near_the_end_of(ttl),
+                    // Keys that were first seen together, as after a start, must not be asked about together ever
+                    // after: the first refresh comes at any point.
+                    (true, false) => chance.anywhere_in(ttl),
+                };
+                let fresh_until = now.monotonic + ttl;
+                Entry {
+                    found,
+                    fresh_until,
+                    stale_until: fresh_until + self.spec.stale_if_error,
+                    refresh_from: now.monotonic + refresh_after,
+                    away_until: None,
+                }
+            }
+        };
+        self.entries.insert(key, entry);
+        drop(purges);
+    }
+
+    /// Notes that the verifier could not answer about this key. What is known of it stays as it was.
+    pub(super) fn failed(&self, key: &CacheKey, now: Now) {
+        let purges = self.lock();
+        if let Some(entry) = self.entries.peek(key) {
+            let refresh_from = now.monotonic + RETRY_AFTER_FAILURE;
+            let away_until = Some(now.monotonic + AWAY_AFTER_FAILURE);
+            self.entries.insert(*key, Entry { refresh_from, away_until, ..entry });
+        }
+        drop(purges);
+    }
+
+    /// Forgets what `purge` names. Whatever is being verified now will be verified again: whose key it is, is not
+    /// known yet.
+    pub(super) fn purge(&self, purge: &Purge) {
+        let mut purges = self.lock();
+        *purges += 1;
+        match purge {
+            Purge::All => self.entries.clear(),
+            Purge::KeyId(id) => self.forget(|principal| &*principal.key_id == id),
+            Purge::Organization(org) => self.forget(|principal| principal.org_code.as_deref() == Some(org)),
+        }
+    }
+
+    fn forget(&self, is_meant: impl Fn(&Principal) -> bool) {
+        self.entries.retain(|_, entry| match &entry.found {
+            Found::Valid(principal) => !is_meant(principal),
+            Found::Invalid => true,
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, u64> {
+        self.purges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn is_stale_usable(&self, principal: &Principal, now: Now) -> bool {
+        now.monotonic < self.stale_until && principal.is_unexpired(now.wall)
+    }
+}
+
+impl fmt::Debug for KeyCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyCache").field("entries", &self.entries.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

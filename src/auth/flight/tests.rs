@@ -1,0 +1,424 @@
+//! The cache and its flights together, in simulated time: every race is a seed.
+
+use std::time::Duration;
+
+use super::*;
+use crate::auth::cache::{CacheSpec, KeyCache, Lookup, Purge};
+use crate::auth::chance::Chance;
+use crate::policy::Principal;
+use crate::time::{Clock, Now};
+
+/// A generator whose whole state is its seed (xorshift64*).
+struct Lots(u64);
+
+impl Lots {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        (self.next() >> 11) % end
+    }
+
+    fn chance(&mut self) -> Chance {
+        Chance((self.next() >> 32) as u32)
+    }
+}
+
+const TTL: u64 = 60;
+const NEGATIVE: u64 = 5;
+/// The longest that a verification takes.
+const SLOWEST: u64 = 8;
+const KEYS: u8 = 4;
+
+fn cache(stale: u64) -> KeyCache {
+    let spec = CacheSpec {
+        ttl: Duration::from_secs(TTL),
+        negative_ttl: Duration::from_secs(NEGATIVE),
+        // Room enough: what is evicted is verified again, which is no race.
+        max_entries: 10_000,
+        refresh_ahead: true,
+        stale_if_error: Duration::from_secs(stale),
+    };
+    KeyCache::new(&spec).expect("randomness")
+}
+
+/// What the verifier knows about a key.
+#[derive(Clone, Copy, Default)]
+struct Truth {
+    revoked_at: Option<u64>,
+    /// On the wall clock, in seconds after the start.
+    expires: Option<u64>,
+    /// When it took the place of a key that was invalid.
+    renewed_at: Option<u64>,
+}
+
+/// A verification in the air.
+struct Airborne {
+    ticket: Ticket,
+    key: u8,
+    lands_at: u64,
+    /// What the verifier will say; `None` if it is away.
+    says: Option<Found>,
+}
+
+/// A request that waits for an answer.
+struct Waiter {
+    waiting: Waiting,
+    key: u8,
+    began_at: u64,
+    doubtful: bool,
+}
+
+struct Simulation {
+    cache: KeyCache,
+    flights: Arc<Flights>,
+    lots: Lots,
+    stale: u64,
+    start: Now,
+    second: u64,
+    wall_step: i64,
+    truth: [Truth; KEYS as usize],
+    purged_at: [Option<u64>; KEYS as usize],
+    /// When the last "valid" about a key was written.
+    vouched_at: [Option<u64>; KEYS as usize],
+    away: bool,
+    airborne: Vec<Airborne>,
+    waiters: Vec<Waiter>,
+    accepted: u64,
+    stale_answers: u64,
+}
+
+impl Simulation {
+    fn new(seed: u64) -> Self {
+        let stale = if seed.is_multiple_of(2) { 0 } else { 120 };
+        Self {
+            cache: cache(stale),
+            flights: Flights::new(3),
+            lots: Lots(seed * 2 + 1),
+            stale,
+            start: Clock::manual().now(),
+            second: 0,
+            wall_step: 0,
+            truth: [Truth::default(); KEYS as usize],
+            purged_at: [None; KEYS as usize],
+            vouched_at: [None; KEYS as usize],
+            away: false,
+            airborne: Vec::new(),
+            waiters: Vec::new(),
+            accepted: 0,
+            stale_answers: 0,
+        }
+    }
+
+    fn now(&self) -> Now {
+        let monotonic = self.start.monotonic + Duration::from_secs(self.second);
+        Now { monotonic, wall: self.start.wall + Duration::from_secs(self.wall()) }
+    }
+
+    fn wall(&self) -> u64 {
+        1_000_000_u64.saturating_add(self.second).saturating_add_signed(self.wall_step)
+    }
+
+    fn step(&mut self) {
+        self.second += 1;
+        self.land();
+        match self.lots.below(100) {
+            0 => self.away = !self.away,
+            1 => self.wall_step += self.lots.below(120) as i64 - 60,
+            2 | 3 => self.revoke(),
+            4 => {
+                let key = self.lots.below(u64::from(KEYS)) as usize;
+                self.truth[key].expires = Some(self.wall() + self.lots.below(200));
+            }
+            5 => self.renew(),
+            _ => {}
+        }
+        for _ in 0..self.lots.below(4) {
+            self.request();
+        }
+    }
+
+    /// Revokes a key; half of the time somebody purges it too.
+    fn revoke(&mut self) {
+        let key = self.lots.below(u64::from(KEYS)) as usize;
+        self.truth[key].revoked_at.get_or_insert(self.second);
+        if self.lots.below(2) == 0 {
+            let purge = match self.lots.below(3) {
+                0 => Purge::All,
+                1 => Purge::KeyId(format!("id_{key}")),
+                _ => Purge::Organization(format!("org_{key}")),
+            };
+            self.cache.purge(&purge);
+            let meant = |other: usize| other == key || purge == Purge::All;
+            for other in (0..usize::from(KEYS)).filter(|other| meant(*other)) {
+                self.purged_at[other] = Some(self.second);
+                self.vouched_at[other] = None;
+            }
+        }
+    }
+
+    /// Another key takes a dead one's place.
+    fn renew(&mut self) {
+        let key = self.lots.below(u64::from(KEYS)) as usize;
+        // Only when nothing of the old one can be left, so that the two are not confused.
+        let dead = self.truth[key].revoked_at.is_some_and(|at| self.second > at + TTL + self.stale + 2 * SLOWEST);
+        if dead && self.airborne.iter().all(|flight| usize::from(flight.key) != key) {
+            self.truth[key] = Truth { renewed_at: Some(self.second), ..Truth::default() };
+            self.purged_at[key] = None;
+            self.vouched_at[key] = None;
+        }
+    }
+
+    fn verdict(&self, key: u8) -> Found {
+        let truth = self.truth[usize::from(key)];
+        let expired = truth.expires.is_some_and(|expires| expires <= self.wall());
+        if truth.revoked_at.is_some() || expired {
+            return Found::Invalid;
+        }
+        let expires = truth.expires.map(|expires| self.start.wall + Duration::from_secs(expires));
+        let (id, org) = (format!("id_{key}"), format!("org_{key}"));
+        Found::Valid(Arc::new(Principal::new(&id, Some(&org), None, &[], expires).expect("valid")))
+    }
+
+    fn request(&mut self) {
+        let key = self.lots.below(u64::from(KEYS)) as u8;
+        let now = self.now();
+        match self.cache.look(&[key; 32], now) {
+            Lookup::Fresh { found, refresh } => {
+                if refresh {
+                    self.take_off(key, false);
+                }
+                self.judge(key, self.second, &Ok(found));
+            }
+            Lookup::Stale { principal, refresh } => {
+                if refresh {
+                    self.take_off(key, false);
+                }
+                self.stale_answers += 1;
+                self.judge(key, self.second, &Ok(Found::Valid(principal)));
+            }
+            Lookup::Doubtful => self.wait(key, true),
+            Lookup::Unknown => self.wait(key, false),
+        }
+    }
+
+    fn wait(&mut self, key: u8, doubtful: bool) {
+        if let Some(waiting) = self.take_off(key, true) {
+            self.waiters.push(Waiter { waiting, key, began_at: self.second, doubtful });
+        }
+    }
+
+    fn take_off(&mut self, key: u8, for_answer: bool) -> Option<Waiting> {
+        let seat = self.flights.seat([key; 32], || self.cache.stamp(), || None, || Ok::<(), ()>(()));
+        match seat.expect("nobody pays here") {
+            Seat::Known(_) => None,
+            Seat::Full => {
+                assert!(self.airborne.len() >= 3, "full with {} flights", self.airborne.len());
+                None
+            }
+            Seat::Wait(waiting) => Some(waiting),
+            Seat::Lead(ticket, waiting) => {
+                assert!(self.airborne.len() < 3, "more flights than were allowed");
+                let same = self.airborne.iter().filter(|flight| flight.key == key);
+                assert!(same.clone().all(|flight| flight.ticket.stamp() != ticket.stamp()), "two flights for one key");
+                // The verifier looks at some moment of the flight; the first one is the hardest.
+                let says = (!self.away).then(|| self.verdict(key));
+                let lands_at = self.second + 1 + self.lots.below(SLOWEST);
+                self.airborne.push(Airborne { ticket, key, lands_at, says });
+                for_answer.then_some(waiting)
+            }
+        }
+    }
+
+    fn land(&mut self) {
+        let now = self.now();
+        for flight in std::mem::take(&mut self.airborne) {
+            if flight.lands_at > self.second {
+                self.airborne.push(flight);
+                continue;
+            }
+            let chance = self.lots.chance();
+            let answer = match flight.says {
+                Some(found) => {
+                    self.cache.insert(*flight.ticket.key(), found.clone(), flight.ticket.stamp(), now, chance);
+                    if flight.ticket.stamp() == self.cache.stamp() {
+                        self.vouched_at[usize::from(flight.key)] =
+                            matches!(found, Found::Valid(_)).then_some(self.second);
+                    }
+                    Ok(found)
+                }
+                None => {
+                    self.cache.failed(flight.ticket.key(), now);
+                    Err(VerifierError::new("away"))
+                }
+            };
+            flight.ticket.land(answer);
+        }
+        for waiter in std::mem::take(&mut self.waiters) {
+            let arrived = waiter.waiting.0.borrow().clone();
+            match arrived {
+                None => self.waiters.push(waiter),
+                Some(Err(error)) => {
+                    let stale = self.cache.stale(&[waiter.key; 32], now).filter(|_| waiter.doubtful);
+                    self.stale_answers += u64::from(stale.is_some());
+                    let answer = stale.map_or(Err(error), |principal| Ok(Found::Valid(principal)));
+                    self.judge(waiter.key, waiter.began_at, &answer);
+                }
+                Some(answer) => self.judge(waiter.key, waiter.began_at, &answer),
+            }
+        }
+    }
+
+    /// Compares an answer of now with what is true.
+    fn judge(&mut self, key: u8, began_at: u64, answer: &Answer) {
+        let truth = self.truth[usize::from(key)];
+        let context = format!("key {key} at {} (began {began_at}), stale {}", self.second, self.stale);
+        match answer {
+            Ok(Found::Valid(principal)) => {
+                self.accepted += 1;
+                if !principal.is_unexpired(self.now().wall) {
+                    // The authenticator looks at it once more, and refuses.
+                    return;
+                }
+                let Some(revoked_at) = truth.revoked_at else { return };
+                let bound = revoked_at + TTL + self.stale + SLOWEST;
+                assert!(self.second <= bound, "revoked at {revoked_at} and still accepted: {context}");
+                let purged = self.purged_at[usize::from(key)].filter(|at| *at >= revoked_at);
+                assert!(purged.is_none_or(|at| began_at <= at), "purged at {purged:?} and accepted: {context}");
+            }
+            Ok(Found::Invalid) => {
+                // What is remembered of the key before it is not about this one.
+                let renewed = truth.renewed_at.is_some_and(|at| began_at <= at + NEGATIVE + SLOWEST);
+                let innocent = truth.revoked_at.is_none() && truth.expires.is_none() && !renewed;
+                assert!(!innocent, "a valid key was called invalid: {context}");
+            }
+            Err(_) => {
+                let innocent = truth.revoked_at.is_none() && truth.expires.is_none();
+                let vouched = self.vouched_at[usize::from(key)];
+                let excused = vouched.is_none_or(|at| self.second >= at + TTL + self.stale || at > began_at);
+                assert!(!innocent || excused, "known good at {vouched:?}, and refused: {context}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_race_accepts_a_revoked_key_or_refuses_a_good_one() {
+    let (mut accepted, mut stale_answers) = (0, 0);
+    for seed in 0..300 {
+        let mut simulation = Simulation::new(seed);
+        for _ in 0..1500 {
+            simulation.step();
+        }
+        accepted += simulation.accepted;
+        stale_answers += simulation.stale_answers;
+    }
+    assert!(accepted > 100_000 && stale_answers > 1_000, "{accepted} {stale_answers}");
+}
+
+#[tokio::test]
+async fn everybody_gets_one_answer_and_an_abandoned_flight_frees_its_place() {
+    let (cache, flights) = (cache(0), Flights::new(1));
+    let seat = |key: u8, known: Option<Found>| {
+        flights.seat([key; 32], || cache.stamp(), || known, || Ok::<(), ()>(())).expect("nobody pays here")
+    };
+    let Seat::Lead(ticket, first) = seat(1, None) else { panic!("the first leads") };
+    let Seat::Wait(second) = seat(1, Some(Found::Invalid)) else { panic!("the second waits") };
+    assert!(matches!(seat(2, None), Seat::Full));
+    assert!(matches!(seat(2, Some(Found::Invalid)), Seat::Known(Found::Invalid)));
+    ticket.land(Ok(Found::Invalid));
+    assert!(matches!(first.answer().await, Ok(Found::Invalid)));
+    assert!(matches!(second.answer().await, Ok(Found::Invalid)));
+
+    let Seat::Lead(abandoned, waiting) = seat(1, None) else { panic!("nothing is under way") };
+    drop(abandoned);
+    assert!(waiting.answer().await.is_err());
+    assert!(matches!(seat(2, None), Seat::Lead(..)));
+    let refused = flights.seat([3; 32], || cache.stamp(), || None, || Err("no token"));
+    assert!(matches!(refused, Err("no token")), "who cannot pay takes no place");
+    assert!(matches!(seat(3, None), Seat::Lead(..)));
+}
+
+#[test]
+fn what_began_before_a_purge_is_not_waited_for_after_it() {
+    let (cache, flights) = (cache(0), Flights::new(9));
+    let seat = || flights.seat([1; 32], || cache.stamp(), || None, || Ok::<(), ()>(())).expect("nobody pays here");
+    let Seat::Lead(before, _) = seat() else { panic!("the first leads") };
+    cache.purge(&Purge::KeyId("any".to_owned()));
+    let Seat::Lead(after, _) = seat() else { panic!("the purge was ignored") };
+    before.land(Ok(Found::Invalid));
+    assert!(matches!(seat(), Seat::Wait(_)), "the old flight has not taken the new one's place with it");
+    after.land(Ok(Found::Invalid));
+    assert!(matches!(seat(), Seat::Lead(..)));
+}
+
+/// Keys that are used once a second, for an hour. Returns how many were verified in each second.
+fn hour_of_a_sidecar(lots: &mut Lots, keys: u16) -> Vec<u32> {
+    let cache = cache(0);
+    let start = Clock::manual().now();
+    let mut verified = vec![0; 3600];
+    let found = Found::Valid(Arc::new(Principal::new("k", Some("o"), None, &[], None).expect("valid")));
+    for (second, count) in verified.iter_mut().enumerate() {
+        let offset = Duration::from_secs(second as u64);
+        let now = Now { monotonic: start.monotonic + offset, wall: start.wall + offset };
+        for key in 0..keys {
+            let mut digest = [0; 32];
+            digest[..2].copy_from_slice(&key.to_be_bytes());
+            let again = match cache.look(&digest, now) {
+                Lookup::Fresh { refresh, .. } => refresh,
+                _ => true,
+            };
+            if again {
+                cache.insert(digest, found.clone(), cache.stamp(), now, lots.chance());
+                *count += 1;
+            }
+        }
+    }
+    verified
+}
+
+#[test]
+fn a_thousand_keys_for_an_hour_cost_what_their_ttl_says_and_come_in_no_burst() {
+    let mut lots = Lots(7);
+    let keys = 1000;
+    let verified = hour_of_a_sidecar(&mut lots, keys);
+    let total: u32 = verified.iter().sum();
+    let most = f64::from(keys) * 60.0 * 1.1;
+    assert!(f64::from(total) <= most, "{total} verifications, allowed are {most}");
+    // All keys are new in the first second, which nothing can spread; from then on nothing comes together.
+    let mean = f64::from(total - verified[0]) / 3599.0;
+    let worst = *verified[1..].iter().max().expect("seconds");
+    println!("{total} verifications; at most {worst} in a second, {mean:.1} on average");
+    assert_eq!(verified[0], u32::from(keys));
+    assert!(f64::from(worst) <= 3.0 * mean, "{worst} in one second, {mean} on average");
+}
+
+#[test]
+fn a_hundred_sidecars_use_their_tokens_up() {
+    let mut lots = Lots(7);
+    let life = Duration::from_secs(3600);
+    let mut fetched: Vec<u64> = Vec::new();
+    for _ in 0..100 {
+        // Started at any time of the hour before; renewed whenever it is due.
+        let mut at = lots.below(3600);
+        while at < 11 * 3600 {
+            fetched.push(at);
+            at += lots.chance().near_the_end_of(life).as_secs() + 1;
+        }
+    }
+    // Ten hours after the first, in which every sidecar ran.
+    let counted: Vec<u64> = fetched.into_iter().filter(|at| *at >= 3600).collect();
+    let per_hour = counted.len() as f64 / 10.0;
+    assert!(per_hour <= 110.0, "{per_hour} tokens an hour");
+    let mut minutes = vec![0_u32; 600];
+    for at in counted {
+        minutes[(at / 60 - 60) as usize] += 1;
+    }
+    let worst = minutes.iter().max().expect("minutes");
+    println!("{per_hour} tokens an hour; at most {worst} in a minute");
+    assert!(f64::from(*worst) <= 6.0 * per_hour / 60.0, "{worst} in one minute, {per_hour} in an hour");
+}

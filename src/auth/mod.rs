@@ -1,0 +1,237 @@
+//! From a credential to a permit.
+//!
+//! Enters: the headers of a request and its route's rules. Leaves: a [`Permit`], the proof that a request may go to
+//! the service, which nothing outside this module can make. The key itself is taken out of the request here and
+//! goes no further; what is kept of it is a digest under a key that this process made up at its start.
+//!
+//! Invariant: whatever goes wrong with a verifier is [`AuthError::Unavailable`], never a valid key and never an
+//! invalid one.
+
+mod cache;
+mod chance;
+mod credential;
+mod flight;
+mod permit;
+mod verifier;
+
+pub use cache::{CacheSpec, Purge};
+pub use credential::{Credential, KeyText, take_credential};
+pub use permit::{Authenticated, Denied, Permit};
+pub use verifier::{
+    Credentials, KindeSpec, KindeVerifier, Origin, StoreVerifier, Trouble, TrustedCertificates, Verifier, VerifierError,
+};
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use cache::{CacheKey, Found, KeyCache, Lookup};
+use chance::Chance;
+use flight::{Flights, Seat, Ticket};
+
+use crate::limit::{Admission, BucketOwner, Charge, Limiter, Refused};
+use crate::observe::Metrics;
+use crate::policy::{Limit, Principal};
+use crate::time::{Clock, Now};
+
+/// Why a credential did not lead to a principal.
+#[derive(Debug)]
+pub enum AuthError {
+    /// No key, or none that could be one.
+    Missing,
+    /// Two different keys.
+    Ambiguous,
+    /// Unknown, revoked, expired or inactive; one answer for all, the log knows.
+    Invalid,
+    /// Too many failures from this address.
+    TooManyFailures(Refused),
+    /// The verifier could not answer.
+    Unavailable(VerifierError),
+}
+
+/// Verifies keys: the cache first, then the verifier. Copies share both.
+#[derive(Clone, Debug)]
+pub struct Authenticator(Arc<Core>);
+
+/// What a verification needs that goes on when its request has ended.
+#[derive(Debug)]
+struct Core {
+    cache: Arc<KeyCache>,
+    verifier: Verifier,
+    flights: Arc<Flights>,
+    limiter: Arc<Limiter>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    /// Where verifications run: not on a worker, whose requests they would delay and with whose connections they
+    /// would end.
+    background: Handle,
+}
+
+/// Why a verification begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// A request waits for the answer.
+    Answer,
+    /// The cache has an answer that will not last.
+    Refresh,
+}
+
+impl Authenticator {
+    pub fn new(
+        spec: &CacheSpec,
+        limiter: Arc<Limiter>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        background: Handle,
+        start: impl FnOnce(Box<dyn Fn() + Send>) -> Result<Verifier, VerifierError>,
+    ) -> Result<Self, VerifierError> {
+        let cache = Arc::new(KeyCache::new(spec)?);
+        let purged = Arc::clone(&cache);
+        let verifier = start(Box::new(move || purged.purge(&Purge::All)))?;
+        let flights = Flights::new(verifier.concurrency());
+        Ok(Self(Arc::new(Core { cache, verifier, flights, limiter, metrics, clock, background })))
+    }
+
+    /// Forgets verified keys: the next request with one of them asks the verifier.
+    pub fn purge(&self, purge: &Purge) {
+        self.0.cache.purge(purge);
+    }
+
+    /// Turns a credential into a principal. `failures` is what `client` pays from for each verification that it
+    /// causes; a key that turns out valid gets its token back.
+    pub async fn authenticate(
+        &self,
+        credential: Credential,
+        client: IpAddr,
+        failures: &Arc<Limit>,
+        now: Now,
+    ) -> Result<Arc<Principal>, AuthError> {
+        let key = match credential {
+            Credential::Missing | Credential::Malformed => return Err(AuthError::Missing),
+            Credential::Ambiguous => return Err(AuthError::Ambiguous),
+            Credential::Key(key) => key,
+        };
+        let core = &self.0;
+        if !core.verifier.could_be_key(&key) {
+            // A typo costs no lookup and no token: it says nothing about any key.
+            core.metrics.cache_lookup("malformed");
+            return Err(AuthError::Invalid);
+        }
+        let digest = core.cache.digest(&key);
+        let found = match core.cache.look(&digest, now) {
+            Lookup::Fresh { found, refresh } => {
+                core.metrics.cache_lookup("hit");
+                if refresh {
+                    core.refresh(&key, digest, now);
+                }
+                found
+            }
+            Lookup::Stale { principal, refresh } => {
+                core.metrics.cache_lookup("stale");
+                if refresh {
+                    core.refresh(&key, digest, now);
+                }
+                Found::Valid(principal)
+            }
+            // A key that was good until lately is no guess, so nobody pays for it.
+            Lookup::Doubtful => match core.verify(&key, digest, None, now).await {
+                Err(AuthError::Unavailable(error)) => match core.cache.stale(&digest, core.clock.now()) {
+                    Some(principal) => {
+                        core.metrics.cache_lookup("stale");
+                        Found::Valid(principal)
+                    }
+                    None => return Err(AuthError::Unavailable(error)),
+                },
+                verified => {
+                    core.metrics.cache_lookup("miss");
+                    verified?
+                }
+            },
+            Lookup::Unknown => {
+                core.metrics.cache_lookup("miss");
+                let charge = Charge { limit: Arc::clone(failures), owner: BucketOwner::address(client) };
+                core.verify(&key, digest, Some(charge), now).await?
+            }
+        };
+        match found {
+            Found::Valid(principal) if principal.is_unexpired(now.wall) => Ok(principal),
+            Found::Valid(_) | Found::Invalid => Err(AuthError::Invalid),
+        }
+    }
+}
+
+impl Core {
+    /// Waits for the verifier's answer about a key; begins to verify it unless somebody else has.
+    async fn verify(
+        self: &Arc<Self>,
+        key: &KeyText,
+        digest: CacheKey,
+        charge: Option<Charge>,
+        now: Now,
+    ) -> Result<Found, AuthError> {
+        let mut paid = None;
+        let seat = self.seat(digest, charge, &mut paid, Purpose::Answer, now).map_err(AuthError::TooManyFailures)?;
+        match seat {
+            Seat::Known(found) => Ok(found),
+            Seat::Wait(waiting) => waiting.answer().await.map_err(AuthError::Unavailable),
+            Seat::Lead(ticket, waiting) => {
+                self.background.spawn(Arc::clone(self).fly(key.clone(), ticket, paid, now));
+                waiting.answer().await.map_err(AuthError::Unavailable)
+            }
+            Seat::Full => Err(AuthError::Unavailable(VerifierError::new("too many verifications are under way"))),
+        }
+    }
+
+    /// Begins to verify a key that the cache still answers for. Whoever comes while it lasts is answered from there.
+    fn refresh(self: &Arc<Self>, key: &KeyText, digest: CacheKey, now: Now) {
+        if let Ok(Seat::Lead(ticket, _)) = self.seat(digest, None, &mut None, Purpose::Refresh, now) {
+            self.background.spawn(Arc::clone(self).fly(key.clone(), ticket, None, now));
+        }
+    }
+
+    /// Only whoever leads a verification pays for it; `paid` is what it gets back for a key that is valid.
+    fn seat(
+        &self,
+        digest: CacheKey,
+        charge: Option<Charge>,
+        paid: &mut Option<Admission>,
+        purpose: Purpose,
+        now: Now,
+    ) -> Result<Seat, Refused> {
+        let known = || match (self.cache.look(&digest, now), purpose) {
+            (Lookup::Fresh { found, .. }, Purpose::Answer)
+            | (Lookup::Fresh { found, refresh: false }, Purpose::Refresh) => Some(found),
+            (Lookup::Stale { principal, refresh: false }, Purpose::Refresh) => Some(Found::Valid(principal)),
+            _ => None,
+        };
+        let pay = || {
+            *paid = charge.map(|charge| self.limiter.admit(&[charge], now.monotonic)).transpose()?;
+            Ok(())
+        };
+        self.flights.seat(digest, || self.cache.stamp(), known, pay)
+    }
+
+    /// One verification, whatever becomes of the request that began it.
+    async fn fly(self: Arc<Self>, key: KeyText, ticket: Ticket, paid: Option<Admission>, began: Now) {
+        let answer = self.verifier.verify(&key).await;
+        drop(key);
+        let now = self.clock.now();
+        let seconds = now.monotonic.saturating_duration_since(began.monotonic).as_secs_f64();
+        let outcome = match &answer {
+            Ok(Some(_)) => "valid",
+            Ok(None) => "invalid",
+            Err(_) => "unavailable",
+        };
+        self.metrics.verification(outcome, seconds);
+        if let Some(paid) = paid.filter(|_| !matches!(answer, Ok(None))) {
+            self.limiter.give_back(paid);
+        }
+        let answer = answer.map(|principal| principal.map_or(Found::Invalid, |valid| Found::Valid(Arc::new(valid))));
+        match &answer {
+            Ok(found) => self.cache.insert(*ticket.key(), found.clone(), ticket.stamp(), now, Chance::draw()),
+            Err(_) => self.cache.failed(ticket.key(), now),
+        }
+        ticket.land(answer);
+    }
+}

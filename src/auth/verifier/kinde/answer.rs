@@ -1,0 +1,181 @@
+//! What Kinde's answers mean. Pure.
+//!
+//! No field of its schemas is required, so every one may be missing or null, and unknown ones may come. What is
+//! needed for an answer and is not there makes the answer unclear, which is no answer: an `Err`, with the reason.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::moment;
+use crate::policy::{InvalidOwner, Principal, SecretString};
+
+/// A key that Kinde calls valid.
+#[derive(Debug)]
+pub(super) struct Owner {
+    key_id: String,
+    org_code: Option<String>,
+    user_id: Option<String>,
+    scopes: Vec<String>,
+    expires: Option<std::time::SystemTime>,
+}
+
+impl Owner {
+    pub(super) fn principal(&self) -> Result<Principal, InvalidOwner> {
+        let (org, user) = (self.org_code.as_deref(), self.user_id.as_deref());
+        Principal::new(&self.key_id, org, user, &self.scopes, self.expires)
+    }
+}
+
+/// The fields of a verification that count. The dates of the last use are none of them.
+#[derive(Deserialize)]
+struct Verification {
+    is_valid: Option<bool>,
+    status: Option<String>,
+    key_id: Option<String>,
+    scopes: Option<Vec<String>>,
+    org_code: Option<String>,
+    user_id: Option<String>,
+    // Announced, but in no schema yet.
+    expires_on: Option<Value>,
+    expires_at: Option<Value>,
+}
+
+/// Reads the body of a 200: the key's owner, or `None` for a key that Kinde calls invalid.
+pub(super) fn verdict(body: &[u8]) -> Result<Option<Owner>, String> {
+    let answer: Verification = json(body)?;
+    match (answer.is_valid, answer.status.as_deref()) {
+        (Some(false), _) => return Ok(None),
+        (Some(true), Some("active")) => {}
+        // `inactive` and `revoked`, and whatever else is not active.
+        (Some(true), Some(_)) => return Ok(None),
+        (Some(true), None) => return Err("the key's `status` is missing".to_owned()),
+        (None, _) => return Err("`is_valid` is missing".to_owned()),
+    }
+    let key_id = answer.key_id.filter(|id| !id.is_empty()).ok_or("`key_id` is missing")?;
+    let scopes = answer.scopes.unwrap_or_default();
+    if scopes.iter().any(|scope| scope.is_empty() || scope.contains(' ')) {
+        // In a header, one scope with a space would be two.
+        return Err("a scope is no word".to_owned());
+    }
+    // A date that cannot be read refuses nobody: Kinde has just called the key valid.
+    let expires = [answer.expires_on, answer.expires_at].into_iter().flatten();
+    let expires = expires.filter_map(|date| moment::parse(date.as_str()?)).min();
+    Ok(Some(Owner { key_id, org_code: answer.org_code, user_id: answer.user_id, scopes, expires }))
+}
+
+/// Whether a body is a JSON object, as all of Kinde's are, and not the page of something on the way.
+pub(super) fn is_object(body: &[u8]) -> bool {
+    matches!(serde_json::from_slice(body), Ok(Value::Object(_)))
+}
+
+/// The APIs that the key `key_id` is for.
+pub(super) fn api_ids(body: &[u8], key_id: &str) -> Result<Vec<String>, String> {
+    #[derive(Deserialize)]
+    struct Got {
+        api_key: Option<Key>,
+    }
+    #[derive(Deserialize)]
+    struct Key {
+        id: Option<String>,
+        api_ids: Option<Vec<String>>,
+    }
+    let key = json::<Got>(body)?.api_key.ok_or("`api_key` is missing")?;
+    if key.id.as_deref() != Some(key_id) {
+        return Err("it is about another key".to_owned());
+    }
+    Ok(key.api_ids.unwrap_or_default())
+}
+
+/// A token as it was issued.
+#[derive(Debug)]
+pub(super) struct Issued {
+    pub(super) text: SecretString,
+    /// Until it ends.
+    pub(super) lifetime: Duration,
+}
+
+/// The longest lifetime that is believed.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
+
+/// Reads the body of a token response (RFC 6749 §5.1). Kinde's documents disagree about the lifetime, so it is taken
+/// from `expires_in`, or from the token itself; `wall` is now.
+pub(super) fn issued(body: &[u8], wall: std::time::SystemTime) -> Result<Issued, String> {
+    #[derive(Deserialize)]
+    struct Response {
+        access_token: Option<String>,
+        token_type: Option<String>,
+        expires_in: Option<u64>,
+    }
+    let response: Response = json(body)?;
+    let text = SecretString::new(response.access_token.ok_or("`access_token` is missing")?);
+    if response.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
+        return Err("the token is no bearer token".to_owned());
+    }
+    let graphic = text.expose().bytes().all(|byte| byte.is_ascii_graphic());
+    if text.expose().is_empty() || !graphic {
+        return Err("the token cannot stand in a header".to_owned());
+    }
+    let lifetime = match response.expires_in {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => {
+            let end = jwt_end(text.expose()).ok_or("the token's lifetime is not told")?;
+            end.duration_since(wall).unwrap_or_default()
+        }
+    };
+    if lifetime.is_zero() {
+        return Err("the token has ended already".to_owned());
+    }
+    Ok(Issued { text, lifetime: lifetime.min(LONGEST_LIFETIME) })
+}
+
+/// The code of a token endpoint's refusal (RFC 6749 §5.2), if it is one that can be shown.
+pub(super) fn refusal_code(body: &[u8]) -> Option<String> {
+    let Ok(Value::Object(fields)) = serde_json::from_slice(body) else { return None };
+    let code = fields.get("error")?.as_str()?;
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+    ((1..=40).contains(&code.len()) && code.bytes().all(plain)).then(|| code.to_owned())
+}
+
+/// The `exp` of a JWT (RFC 7519 §4.1.4), unverified: it is our own token.
+fn jwt_end(token: &str) -> Option<std::time::SystemTime> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: u64,
+    }
+    let mut parts = token.split('.');
+    let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
+    let claims: Claims = serde_json::from_slice(&base64url(claims)?).ok()?;
+    std::time::UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp))
+}
+
+/// Decodes base64url without padding (RFC 4648 §5).
+fn base64url(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
+    let (mut bits, mut held) = (0_u32, 0_u32);
+    for byte in text.bytes() {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'-' => 62,
+            b'_' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held & 0xff) as u8);
+            bits &= (1 << held) - 1;
+        }
+    }
+    Some(bytes)
+}
+
+/// Parses without quoting what was parsed: an error of serde_json may show a value.
+fn json<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(body)
+        .map_err(|error| format!("its JSON is not as documented (line {} column {})", error.line(), error.column()))
+}
