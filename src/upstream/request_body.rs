@@ -1,0 +1,304 @@
+//! A request body on its way to the service.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::Notify;
+use tokio::time::Sleep;
+
+use crate::context::{SpliceError, Splicer};
+use crate::policy::Timeouts;
+
+/// What was wrong with the client's body while it was being forwarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyFault {
+    /// More bytes than the route takes.
+    TooLarge,
+    /// No byte for longer than the listener waits.
+    TooSlow,
+    /// The client closed or broke its framing.
+    Aborted,
+    /// The prompt's context could not be put in. The service got no complete request.
+    Context(SpliceError),
+}
+
+/// The body of a request that is sent upstream.
+#[derive(Debug)]
+pub struct RequestBody {
+    content: Content,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// Whole, in memory; can be sent twice.
+    Held(Option<Bytes>),
+    Streamed(Streamed),
+    /// Streamed, with an insertion on the way.
+    Spliced(Box<Spliced>),
+}
+
+/// A streamed body and what is put into it.
+#[derive(Debug)]
+struct Spliced {
+    streamed: Streamed,
+    splicer: Splicer,
+    /// What may be sent.
+    ready: VecDeque<Bytes>,
+    /// Where the number of texts that imitate the owner line is told, once the body has ended.
+    imitations: Arc<AtomicU64>,
+    ended: bool,
+}
+
+/// A body that is passed on as it comes, within its limits.
+#[derive(Debug)]
+pub struct Streamed {
+    pub incoming: Incoming,
+    /// Most bytes that may pass.
+    pub max: u64,
+    /// Longest wait for the client's next piece.
+    pub timeout: Duration,
+    /// Bytes that passed.
+    pub passed: Arc<AtomicU64>,
+}
+
+/// What the sender needs to know about a body that hyper owns.
+#[derive(Debug, Default)]
+struct Shared {
+    fault: Mutex<Option<BodyFault>>,
+    /// Counts the times that the service's connection asked for more.
+    polls: AtomicU64,
+    sent: Notify,
+    deadline: Mutex<Option<Pin<Box<Sleep>>>>,
+}
+
+/// Reads the fault of a body after hyper has dropped it.
+#[derive(Debug)]
+pub(super) struct Fault(Arc<Shared>);
+
+impl Fault {
+    pub(super) fn take(&self) -> Option<BodyFault> {
+        self.0.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Watches a request leave.
+#[derive(Debug)]
+pub(super) struct Progress(Option<Arc<Shared>>);
+
+impl Progress {
+    /// Completes when the service has kept us waiting too long: `idle` without taking more of the body, or
+    /// `first_byte` after its end.
+    pub(super) async fn stalled(&self, timeouts: &Timeouts) {
+        if let Some(shared) = &self.0 {
+            let mut seen = shared.polls.load(Ordering::Relaxed);
+            let mut sent = std::pin::pin!(shared.sent.notified());
+            loop {
+                tokio::select! {
+                    () = &mut sent => break,
+                    () = tokio::time::sleep(timeouts.idle) => {}
+                }
+                let polls = shared.polls.load(Ordering::Relaxed);
+                let waits_for_client = shared.deadline.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+                if polls == seen && !waits_for_client {
+                    return;
+                }
+                seen = polls;
+            }
+        }
+        tokio::time::sleep(timeouts.first_byte).await;
+    }
+}
+
+impl RequestBody {
+    /// A body that is in memory, empty included.
+    pub fn held_bytes(bytes: Bytes) -> Self {
+        Self { content: Content::Held(Some(bytes)), shared: Arc::default() }
+    }
+
+    /// A body that is passed on as it comes.
+    pub fn streamed(streamed: Streamed) -> Self {
+        Self { content: Content::Streamed(streamed), shared: Arc::default() }
+    }
+
+    /// The body, where it is known before it is sent.
+    pub fn held(&self) -> Option<Bytes> {
+        match &self.content {
+            Content::Held(bytes) => bytes.clone(),
+            Content::Streamed(_) | Content::Spliced(_) => None,
+        }
+    }
+
+    /// This streamed body with an insertion, from its beginning: `begun` is what was read of it before, and
+    /// `imitations` learns at the end how many texts were observed to imitate the owner line.
+    ///
+    /// # Errors
+    /// If what has come is refused already.
+    pub fn spliced(
+        self,
+        mut splicer: Splicer,
+        begun: Vec<Bytes>,
+        imitations: Arc<AtomicU64>,
+    ) -> Result<Self, SpliceError> {
+        let Content::Streamed(streamed) = self.content else {
+            let whole = begun.concat().into();
+            return Ok(Self::held_bytes(splicer.whole(&whole)?));
+        };
+        let mut ready = VecDeque::new();
+        for piece in &begun {
+            splicer.feed(piece, &mut ready)?;
+        }
+        let spliced = Spliced { streamed, splicer, ready, imitations, ended: false };
+        Ok(Self { content: Content::Spliced(Box::new(spliced)), shared: self.shared })
+    }
+
+    /// What was wrong with the client's body, once.
+    pub fn take_fault(&self) -> Option<BodyFault> {
+        self.fault().take()
+    }
+
+    pub(super) fn fault(&self) -> Fault {
+        Fault(Arc::clone(&self.shared))
+    }
+
+    /// A held body leaves in one piece; only a streamed one has progress to watch.
+    pub(super) fn progress(&self) -> Progress {
+        Progress((!matches!(self.content, Content::Held(_))).then(|| Arc::clone(&self.shared)))
+    }
+}
+
+impl Shared {
+    fn fail(&self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+        Poll::Ready(Some(Err(io::Error::other("the client's request body failed"))))
+    }
+
+    fn poll_client_deadline(&self, timeout: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        let mut deadline = self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
+        deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout))).as_mut().poll(cx)
+    }
+
+    fn clear_client_deadline(&self) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let this = self.get_mut();
+        match &mut this.content {
+            Content::Held(bytes) => {
+                Poll::Ready(bytes.take().filter(|bytes| !bytes.is_empty()).map(|b| Ok(Frame::data(b))))
+            }
+            Content::Streamed(streamed) => streamed.poll(&this.shared, cx),
+            Content::Spliced(spliced) => spliced.poll(&this.shared, cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Held(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Content::Streamed(streamed) => streamed.incoming.is_end_stream(),
+            Content::Spliced(spliced) => spliced.ended && spliced.ready.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Held(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Content::Streamed(streamed) => streamed.incoming.size_hint(),
+            Content::Spliced(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Spliced {
+    fn poll(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        loop {
+            if let Some(piece) = self.ready.pop_front() {
+                shared.polls.fetch_add(1, Ordering::Relaxed);
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            let frame = match self.streamed.poll(shared, cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => return Poll::Pending,
+            };
+            let checked = match frame {
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => self.end(),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.take(&data),
+                    Err(_) => Ok(()),
+                },
+            };
+            if let Err(error) = checked {
+                // What was sent so far has no end, so that no service takes it for a request.
+                self.ready.clear();
+                return shared.fail(BodyFault::Context(error));
+            }
+        }
+    }
+
+    fn take(&mut self, data: &Bytes) -> Result<(), SpliceError> {
+        self.splicer.feed(data, &mut self.ready)?;
+        // The last piece is held back until all of the body is known to be well.
+        if self.streamed.incoming.is_end_stream() { self.end() } else { Ok(()) }
+    }
+
+    fn end(&mut self) -> Result<(), SpliceError> {
+        self.ended = true;
+        self.imitations.store(self.splicer.imitations(), Ordering::Relaxed);
+        self.splicer.finish()
+    }
+}
+
+impl Streamed {
+    fn poll(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        shared.polls.fetch_add(1, Ordering::Relaxed);
+        loop {
+            let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending if shared.poll_client_deadline(self.timeout, cx).is_ready() => {
+                    return shared.fail(BodyFault::TooSlow);
+                }
+                Poll::Pending => return Poll::Pending,
+            };
+            shared.clear_client_deadline();
+            match frame {
+                None => return self.end(shared),
+                Some(Err(_)) => return shared.fail(BodyFault::Aborted),
+                Some(Ok(frame)) => {
+                    // Trailers carry headers past every check, so they end here.
+                    let Ok(data) = frame.into_data() else { continue };
+                    let passed = self.passed.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
+                    if passed > self.max {
+                        return shared.fail(BodyFault::TooLarge);
+                    }
+                    if self.incoming.is_end_stream() {
+                        shared.sent.notify_one();
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+            }
+        }
+    }
+
+    fn end(&self, shared: &Shared) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        shared.sent.notify_one();
+        Poll::Ready(None)
+    }
+}
