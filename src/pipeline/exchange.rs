@@ -1,0 +1,256 @@
+//! The account of one request, from its head to the end of its response.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::Refusal;
+use crate::observe::{Metrics, Outcome, RuleHits, UnscannedReason, UsageRecord, UsageSlot};
+use crate::policy::{ErrorFormat, Principal, Route};
+use crate::scan::{Action, Direction, RuleHit, RuleSet};
+use crate::time::{Clock, Now};
+
+/// The status of a request whose client left before there was a response; nginx has made the number known.
+const CLIENT_CLOSED: u16 = 499;
+
+/// Longest path that a record shows.
+const LONGEST_PATH: usize = 1024;
+
+/// What is known about a request so far. Dropping it closes the account: exactly one record is written, however the
+/// request ended.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    slot: Option<UsageSlot>,
+    pub(super) started: Now,
+    pub(super) request_id: HeaderValue,
+    pub(super) method: http::Method,
+    pub(super) path: String,
+    pub(super) client: std::net::IpAddr,
+    pub(super) route: Option<Arc<Route>>,
+    pub(super) principal: Option<Arc<Principal>>,
+    /// 499 until a response exists: the client left before.
+    status: u16,
+    outcome: Outcome,
+    refusal: Option<&'static str>,
+    pub(super) input_length: Option<u64>,
+    pub(super) response_length: Option<u64>,
+    pub(super) request_bytes: Arc<AtomicU64>,
+    pub(super) response_bytes: u64,
+    /// Texts of the request that were only observed to imitate the owner line.
+    pub(super) imitations: Arc<AtomicU64>,
+    first_byte: Option<Duration>,
+    rules: Vec<RuleHits>,
+    /// Where a slow response is judged by its first byte.
+    pub(super) streamed: bool,
+    pub(super) forwarded: bool,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        slot: Option<UsageSlot>,
+        started: Now,
+        client: std::net::IpAddr,
+        request_id: HeaderValue,
+        request: &http::request::Parts,
+    ) -> Self {
+        metrics.in_flight.inc();
+        Self {
+            metrics,
+            clock,
+            slot,
+            started,
+            request_id,
+            method: request.method.clone(),
+            path: shortened(request.uri.path()),
+            client,
+            route: None,
+            principal: None,
+            status: CLIENT_CLOSED,
+            outcome: Outcome::ClientClosed,
+            refusal: None,
+            input_length: None,
+            response_length: None,
+            request_bytes: Arc::default(),
+            response_bytes: 0,
+            imitations: Arc::default(),
+            first_byte: None,
+            rules: Vec::new(),
+            streamed: false,
+            forwarded: false,
+        }
+    }
+
+    /// The id as text; ids are visible ASCII.
+    pub(super) fn request_id(&self) -> &str {
+        self.request_id.to_str().unwrap_or_default()
+    }
+
+    pub(super) fn route_id(&self) -> &str {
+        self.route.as_ref().map_or("-", |route| &route.id)
+    }
+
+    pub(super) fn format(&self) -> ErrorFormat {
+        self.route.as_ref().map(|route| route.format).unwrap_or_default()
+    }
+
+    /// The response head exists.
+    pub(super) fn answered(&mut self, status: u16, refusal: Option<&'static str>) {
+        self.status = status;
+        self.refusal = refusal;
+        self.first_byte = Some(self.elapsed());
+    }
+
+    /// The response ended as it should.
+    pub(super) fn completed(&mut self) {
+        self.outcome = match (self.outcome, self.refusal) {
+            (Outcome::Aborted, _) => Outcome::Aborted,
+            (_, Some(_)) => Outcome::Refused,
+            (_, None) if self.status == CLIENT_CLOSED => Outcome::ClientClosed,
+            (_, None) => Outcome::Complete,
+        };
+    }
+
+    /// The response broke off, by the service's doing unless it was ours.
+    pub(super) fn broken_off(&mut self) {
+        if self.outcome != Outcome::Aborted {
+            self.outcome = Outcome::UpstreamAborted;
+        }
+    }
+
+    /// Keyward ends the response early, whatever becomes of its end.
+    pub(super) fn aborted(&mut self, refusal: &Refusal) {
+        self.outcome = Outcome::Aborted;
+        self.refusal = Some(refusal.code());
+    }
+
+    /// Notes what the rules found in one body.
+    pub(super) fn inspected(&mut self, rules: &RuleSet, action: Action, direction: Direction, hits: &[RuleHit]) {
+        let (direction, action) = (direction_name(direction), action_name(action));
+        for hit in hits {
+            let rule = &rules.rule_ids()[hit.rule];
+            self.metrics.rule_hits(rule, direction, action, hit.count);
+            match self.rules.iter_mut().find(|known| known.rule == *rule && known.direction == direction) {
+                Some(known) => known.count += hit.count,
+                None => self.rules.push(RuleHits { rule: Arc::clone(rule), direction, action, count: hit.count }),
+            }
+        }
+    }
+
+    pub(super) fn unscanned(&self, direction: Direction, reason: UnscannedReason, bytes: u64) {
+        self.metrics.unscanned(direction_name(direction), reason, bytes);
+    }
+
+    /// Counts imitations as the hits that they are; how many there were is known when the body has gone.
+    fn count_imitations(&mut self) {
+        let count = self.imitations.load(Ordering::Relaxed);
+        let Some(context) = self.route.as_ref().filter(|_| count > 0).and_then(|route| route.context.clone()) else {
+            return;
+        };
+        let hits = [RuleHit { rule: 0, count }];
+        self.inspected(&context.imitations, Action::Observe, Direction::Request, &hits);
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.clock.now().monotonic.saturating_duration_since(self.started.monotonic)
+    }
+
+    fn warn_if_slow(&self, duration: Duration) {
+        let Some(route) = self.route.as_ref().filter(|_| self.forwarded) else { return };
+        let judged = if self.streamed { self.first_byte.unwrap_or(duration) } else { duration };
+        if judged > route.slow {
+            let organization = self.principal.as_ref().and_then(|key| key.org_code.as_deref()).unwrap_or("-");
+            tracing::warn!(
+                request_id = self.request_id(),
+                route = &*route.id,
+                organization,
+                duration_ms = milliseconds(judged),
+                threshold_ms = milliseconds(route.slow),
+                "Slow AI response"
+            );
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let duration = self.elapsed();
+        self.count_imitations();
+        self.metrics.in_flight.dec();
+        self.metrics.request(
+            self.route_id(),
+            self.status,
+            self.refusal.unwrap_or_default(),
+            duration.as_secs_f64(),
+            self.first_byte.map(|first| first.as_secs_f64()),
+        );
+        self.warn_if_slow(duration);
+        if self.outcome == Outcome::UpstreamAborted {
+            tracing::error!(
+                request_id = self.request_id(),
+                route = self.route_id(),
+                status = self.status,
+                response_bytes = self.response_bytes,
+                "AI request failed: the service broke off its response"
+            );
+        }
+        let Some(slot) = self.slot.take() else { return };
+        let principal = self.principal.as_ref();
+        slot.send(UsageRecord {
+            time: self.started.wall,
+            request_id: self.request_id().to_owned(),
+            key_id: principal.map(|key| Arc::clone(&key.key_id)),
+            org_code: principal.and_then(|key| key.org_code.clone()),
+            user_id: principal.and_then(|key| key.user_id.clone()),
+            route: self.route.as_ref().map(|route| Arc::clone(&route.id)),
+            method: self.method.to_string(),
+            path: std::mem::take(&mut self.path),
+            client: self.client,
+            status: self.status,
+            outcome: self.outcome,
+            refusal: self.refusal,
+            input_length: self.input_length,
+            response_length: self.response_length,
+            request_bytes: self.request_bytes.load(Ordering::Relaxed),
+            response_bytes: self.response_bytes,
+            first_byte_ms: self.first_byte.map(milliseconds),
+            duration_ms: milliseconds(duration),
+            rules: std::mem::take(&mut self.rules),
+            upstream: self.route.as_ref().filter(|_| self.forwarded).map(|route| Arc::clone(&route.upstream.name)),
+        });
+    }
+}
+
+/// A path as records show it: cut at a character's edge.
+pub(super) fn shortened(path: &str) -> String {
+    let mut end = path.len().min(LONGEST_PATH);
+    while !path.is_char_boundary(end) {
+        end -= 1;
+    }
+    path[..end].to_owned()
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn direction_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Request => "request",
+        Direction::Response => "response",
+    }
+}
+
+fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::Observe => "observe",
+        Action::Redact => "redact",
+        Action::Sanitize => "sanitize",
+        Action::Block => "block",
+    }
+}
