@@ -1,0 +1,11 @@
+//! What kubelet, Prometheus and the operator ask.
+//!
+//! Enters: plain requests on listeners of their own. Leaves: liveness, readiness and metrics. The health listener
+//! answers these to anyone and does nothing else; the admin listener also forgets cached keys, and wants its token for
+//! everything, loopback included, because the guarded service shares the Pod. Nothing here touches a request that is being proxied.
+
+mod readiness;
+mod surface;
+
+pub use readiness::Readiness;
+pub use surface::{Access, Answers, serve};

@@ -1,0 +1,56 @@
+//! Whether traffic should be sent here.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use crate::auth::Trouble;
+
+/// The state behind `/readyz`. Copies share it.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    state: Arc<Mutex<State>>,
+    verifier: Trouble,
+}
+
+/// The lock is held to copy or set a few words.
+#[derive(Clone, Debug, Default, Serialize)]
+struct State {
+    draining: bool,
+    /// Why the last reload did not take effect; the policy before it is still in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reload_failed: Option<String>,
+    /// Why the verifier refuses this proxy. No reason to take traffic away: without any, nobody would notice that it
+    /// is over, and cached keys and public routes work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verifier: Option<String>,
+}
+
+impl Readiness {
+    pub fn new(verifier: Trouble) -> Self {
+        Self { state: Arc::default(), verifier }
+    }
+
+    /// From now on, traffic should go elsewhere.
+    pub fn drain(&self) {
+        self.lock().draining = true;
+    }
+
+    /// Notes how the last reload ended. A failed one is told, and is no reason to take traffic away.
+    pub fn reloaded(&self, result: Result<(), String>) {
+        self.lock().reload_failed = result.err();
+    }
+
+    /// Whether ready, and the detail as JSON.
+    pub(super) fn report(&self) -> (bool, String) {
+        let state = State { verifier: self.verifier.current(), ..self.lock().clone() };
+        let ready = !state.draining;
+        // Plain fields always serialize.
+        let detail = serde_json::to_value(&state).unwrap_or_default();
+        (ready, serde_json::json!({"ready": ready, "detail": detail}).to_string())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

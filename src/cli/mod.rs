@@ -1,0 +1,118 @@
+//! Arguments, logging and exit codes.
+//!
+//! Enters: the command line and the environment; this is the only module that sees either. Leaves: an exit code:
+//! 0 done, 1 failed, 2 the command line or the configuration is wrong.
+
+mod demo;
+mod keys;
+mod log;
+mod run;
+
+use std::fmt;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Compiled, Mistakes, Overrides, VerifierSpec};
+use crate::keys::KeyPrefix;
+use crate::time::Clock;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "keyward",
+    version,
+    about = "API keys, trusted identity, limits and inspection for an AI service that has none of them"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy
+    Run(run::RunArgs),
+    /// Check a configuration: print its routes, or every mistake in it
+    Check(ConfigArg),
+    /// Create, list and revoke keys of the embedded store
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Try Keyward: the real proxy in front of a built-in sample AI service
+    Demo(demo::DemoArgs),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+struct ConfigArg {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = "proxy.yaml")]
+    config: PathBuf,
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+enum Failure {
+    /// The configuration is wrong; exit code 2.
+    Config(Mistakes),
+    /// Anything else; exit code 1.
+    Other(String),
+}
+
+impl Failure {
+    fn other(error: impl fmt::Display) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check(&args.config),
+        Command::Keys(command) => manage_keys(&command),
+        Command::Demo(args) => demo::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Config(mistakes)) => {
+            eprintln!("{mistakes}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Other(why)) => {
+            eprintln!("keyward: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(path: &Path) -> Result<(), Failure> {
+    let compiled = load(path)?;
+    std::io::stdout().write_all(config::summary(&compiled).as_bytes()).map_err(Failure::other)
+}
+
+fn manage_keys(command: &keys::KeysCommand) -> Result<(), Failure> {
+    let store = match load(command.config())?.process.verifier {
+        VerifierSpec::Store(store) => store,
+        VerifierSpec::Kinde(kinde) => {
+            let origin = kinde.origin;
+            return Err(Failure::Other(format!(
+                "the keys of this configuration live in Kinde ({origin}): create, list and revoke them there"
+            )));
+        }
+    };
+    let prefix = KeyPrefix::new(&store.prefix).map_err(Failure::other)?;
+    keys::run(command, &store.path, &prefix, &Clock::system(), &mut std::io::stdout()).map_err(Failure::other)
+}
+
+fn load(path: &Path) -> Result<Compiled, Failure> {
+    config::load(path, &environment, &Overrides::default()).map_err(Failure::Config)
+}
+
+/// The environment, for `{env: NAME}`.
+#[allow(clippy::disallowed_methods, reason = "the one place from which the environment is injected")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

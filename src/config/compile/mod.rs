@@ -1,0 +1,121 @@
+//! From what is written to what is enforced: names looked up, defaults filled in, contradictions found.
+//!
+//! Enters: a [`Config`] as written. Leaves: a [`Compiled`], or findings. Pure: no file, no environment, no clock.
+//!
+//! Compiling goes on after a mistake, with stand-ins in place of what is broken, so that every other mistake is
+//! found too. A stand-in is never enforced: one finding, and nothing leaves.
+
+mod assertion;
+mod inspect;
+mod limits;
+mod names;
+mod process;
+mod routes;
+mod rules;
+mod upstreams;
+mod warnings;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::policy::{Limit, Place, Policy, Unmatched, Upstream};
+
+use super::field::{At, Field, Spot};
+use super::mistake::Findings;
+use super::written::{Config, Defaults};
+use super::{Compiled, Overrides};
+use assertion::KeyIds;
+use names::Names;
+use rules::RuleBook;
+
+/// Everything that a route can name, and what it takes where it says nothing.
+struct Compiler<'a> {
+    findings: &'a Findings,
+    upstreams: Names<Upstream>,
+    limits: Names<Limit>,
+    rules: RuleBook<'a>,
+    credentials: Arc<[Place]>,
+    key_ids: KeyIds<'a>,
+    defaults: Defaults,
+    memory: Field<u64>,
+}
+
+/// Compiles the file; `None` when it made a finding.
+pub(super) fn compile(
+    config: Config,
+    root: &Spot,
+    base_dir: &Path,
+    overrides: &Overrides,
+    findings: &Findings,
+) -> Option<Compiled> {
+    let endpoint = upstreams::endpoint_override(overrides, findings);
+    let upstreams = config.upstreams.spot().unwrap_or(root).clone();
+    let key_ids = KeyIds::new(findings);
+    let compiler = Compiler {
+        findings,
+        upstreams: upstreams::compile(config.upstreams, endpoint.as_ref(), &key_ids),
+        key_ids,
+        limits: limits::compile(config.limits, findings),
+        rules: RuleBook::new(config.rules, findings),
+        credentials: places(config.keys.credentials.clone().given()),
+        defaults: config.defaults,
+        memory: config.process.memory.clone(),
+    };
+    if !config.routes.is_missing() {
+        compiler.check_upstreams(&upstreams);
+    }
+    compiler.check_defaults();
+    let routes = compiler.routes(config.routes, root);
+    let policy = Policy {
+        routes,
+        unmatched: Unmatched {
+            credentials: Arc::clone(&compiler.credentials),
+            limits: compiler.limit_list(&compiler.defaults.limits),
+        },
+        trusted_proxies: config
+            .process
+            .trusted_proxies
+            .as_ref()
+            .given()
+            .map(|list| list.iter().map(|network| network.value).collect())
+            .unwrap_or_default(),
+        auth_failures: limits::auth_failures(&config.keys.auth_failures),
+        key_set: compiler.key_ids.key_set(),
+    };
+    let process = process::compile(config.process, config.keys, base_dir, findings);
+    let mut warnings = warnings::all(&compiler, &policy);
+    let process = process.filter(|_| findings.is_empty())?;
+    warnings.extend(warnings::verifier(&process.verifier));
+    Some(Compiled { process, policy, warnings })
+}
+
+/// Where a key may stand; with `Authorization` and the header that most APIs use, when the file says nothing.
+fn places(written: Option<Vec<At<Place>>>) -> Arc<[Place]> {
+    match written {
+        Some(places) => places.into_iter().map(|place| place.value).collect(),
+        None => Arc::new([Place::Bearer, Place::Header(http::HeaderName::from_static("x-api-key"))]),
+    }
+}
+
+impl Compiler<'_> {
+    /// Tells once, and not at every route, that there is nothing to send requests to.
+    fn check_upstreams(&self, spot: &Spot) {
+        if self.upstreams.is_known_empty() {
+            let help = "add `upstreams: {ai: {endpoints: [http://127.0.0.1:8000]}}`";
+            self.findings.add(spot.mistake("no upstream is defined: requests would have nowhere to go").help(help));
+        }
+    }
+
+    /// Looks up what the defaults name, also when every route says otherwise.
+    fn check_defaults(&self) {
+        if let Field::Given(upstream) = &self.defaults.upstream {
+            self.upstreams.find(upstream, self.findings);
+        }
+        self.limit_list(&self.defaults.limits);
+        for section in [&self.defaults.request, &self.defaults.response] {
+            if let Field::Given(names) = &section.rules {
+                self.rules.set(&names.value);
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Everything that needs a restart.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::config::field::{At, Field, Spot};
+use crate::config::mistake::Findings;
+use crate::config::process::{
+    Address, AdminSpec, CacheSpec, Credentials, HealthSpec, KindeSpec, Process, StoreSpec, UsageOutput, VerifierSpec,
+};
+use crate::config::written::{KeysSection, Kinde, KindeAuth, ProcessSection, Verifier};
+
+/// One budget for all held bodies.
+pub(super) const MEMORY: u64 = 48 << 20;
+
+/// Loopback: what is not said to be public is not.
+const LISTEN: (&str, u16) = ("127.0.0.1", 8080);
+const MAX_CONNECTIONS: u64 = 10_000;
+const MAX_HEADER_BYTES: u64 = 64 << 10;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Below the 30 seconds after which Kubernetes kills.
+const GRACE: Duration = Duration::from_secs(25);
+const STORE_FILE: &str = "keyward.db";
+const STORE_PREFIX: &str = "kw_live";
+const CACHE_TTL: Duration = Duration::from_secs(60);
+const CACHE_NEGATIVE_TTL: Duration = Duration::from_secs(5);
+const CACHE_ENTRIES: u64 = 10_000;
+/// A caller waits no longer for Kinde, on a key that is not cached.
+const KINDE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// `None` when a section that may be left out as a whole is there and broken.
+pub(super) fn compile(
+    written: ProcessSection,
+    keys: KeysSection,
+    base_dir: &Path,
+    findings: &Findings,
+) -> Option<Process> {
+    check_addresses(&written, findings);
+    let cache = &keys.cache;
+    let listen = written.listen;
+    let addresses = listen.addresses.given().map(|list| list.into_iter().map(|address| address.value).collect());
+    Some(Process {
+        listen: addresses.unwrap_or_else(|| vec![Address { host: LISTEN.0.into(), port: LISTEN.1 }]),
+        max_connections: count(listen.max_connections, MAX_CONNECTIONS),
+        max_header_bytes: count(listen.max_header_bytes, MAX_HEADER_BYTES),
+        header_timeout: listen.header_timeout.or(HEADER_TIMEOUT),
+        body_timeout: listen.body_timeout.or(BODY_TIMEOUT),
+        write_timeout: listen.write_timeout.or(WRITE_TIMEOUT),
+        grace: written.grace.or(GRACE),
+        admin: match written.admin {
+            Some(admin) => Some(AdminSpec { address: admin.address.given()?, token: admin.token.given()? }),
+            None => None,
+        },
+        health: match written.health {
+            Some(address) => Some(HealthSpec { address: address.given()? }),
+            None => None,
+        },
+        memory: count(written.memory, MEMORY),
+        cache: CacheSpec {
+            ttl: cache.ttl.clone().or(CACHE_TTL),
+            negative_ttl: cache.negative_ttl.clone().or(CACHE_NEGATIVE_TTL),
+            max_entries: count(cache.max_entries.clone(), CACHE_ENTRIES),
+            refresh_ahead: cache.refresh_ahead.clone().or(true),
+            stale_if_error: cache.stale_if_error.clone().or(Duration::ZERO),
+        },
+        verifier: verifier(keys, base_dir, findings)?,
+        usage: written.usage.or(UsageOutput::Stdout),
+    })
+}
+
+/// `None` when what Kinde needs is missing or broken.
+fn verifier(keys: KeysSection, base_dir: &Path, findings: &Findings) -> Option<VerifierSpec> {
+    match keys.verifier.or(Verifier::Store) {
+        Verifier::Store => {
+            if let Some(spot) = &keys.kinde_spot {
+                let help = "write `verifier: kinde`, or remove `kinde`";
+                findings.add(spot.mistake("the verifier is the store, so `kinde` would mean nothing").help(help));
+            }
+            let store = keys.store;
+            Some(VerifierSpec::Store(StoreSpec {
+                path: store.path.given().unwrap_or_else(|| base_dir.join(STORE_FILE)),
+                prefix: store.prefix.or(STORE_PREFIX.to_owned()),
+            }))
+        }
+        Verifier::Kinde(spot) => {
+            if let Some(spot) = &keys.store_spot {
+                let help = "remove `store`, or write `verifier: store`";
+                findings.add(spot.mistake("the verifier is Kinde, so `store` would mean nothing").help(help));
+            }
+            if keys.kinde_spot.is_none() {
+                let help = "add `kinde: {url: https://NAME.kinde.com, client_id: …, client_secret: {env: …}}`";
+                findings.add(spot.mistake("the verifier `kinde` needs the section `kinde`").help(help));
+            }
+            kinde(keys.kinde?, findings).map(VerifierSpec::Kinde)
+        }
+    }
+}
+
+fn kinde(written: Kinde, findings: &Findings) -> Option<KindeSpec> {
+    let unused = |field: Option<&Spot>, name: &str| {
+        if let Some(spot) = field {
+            let message = format!("only `auth: m2m` asks for a token, so `{name}` would mean nothing");
+            findings.add(spot.mistake(message));
+        }
+    };
+    let origin = written.url.given();
+    let auth = match written.auth {
+        Field::Given(auth) => auth.value,
+        Field::Missing => KindeAuth::M2m,
+        // What it meant decides what may be missing.
+        Field::Broken => return None,
+    };
+    let credentials = match auth {
+        KindeAuth::M2m => {
+            let missing = |is_missing: bool, name: &str| {
+                if is_missing {
+                    let help = "or say what Kinde is shown instead: `auth: none` or `auth: {token: …}`";
+                    findings.add(written.spot.mistake(format!("`{name}` is missing")).help(help));
+                }
+            };
+            missing(written.client_id.is_missing(), "client_id");
+            missing(written.client_secret.is_missing(), "client_secret");
+            let audience = written.audience.given().or_else(|| Some(format!("{}/api", origin.as_ref()?)));
+            let (id, secret) = (written.client_id.given(), written.client_secret.given());
+            Credentials::Client { id: id?, secret: secret?, audience: audience? }
+        }
+        other => {
+            unused(written.client_id.spot(), "client_id");
+            unused(written.client_secret.spot(), "client_secret");
+            unused(written.audience.spot(), "audience");
+            match other {
+                KindeAuth::Token(token) => Credentials::Token(token),
+                KindeAuth::Nothing | KindeAuth::M2m => Credentials::Nothing,
+            }
+        }
+    };
+    if let (Some(origin), Some(spot)) = (&origin, written.ca.spot())
+        && !origin.tls
+    {
+        findings.add(spot.mistake("an `http://` URL has no certificate to check"));
+    }
+    Some(KindeSpec {
+        origin: origin?,
+        credentials,
+        api_id: written.api_id.given(),
+        ca: written.ca.given(),
+        timeout: written.timeout.or(KINDE_TIMEOUT),
+    })
+}
+
+/// The reader's bounds keep every count far below `usize`'s end on a 64-bit machine.
+fn count(written: Field<u64>, default: u64) -> usize {
+    usize::try_from(written.or(default)).unwrap_or(usize::MAX)
+}
+
+/// Two listeners on one port: the second could not start.
+fn check_addresses(written: &ProcessSection, findings: &Findings) {
+    let listen = written.listen.addresses.as_ref().given().into_iter().flatten().cloned();
+    let admin = written.admin.as_ref().map(|admin| &admin.address);
+    let others = [admin, written.health.as_ref()].into_iter().flatten();
+    let others = others.filter_map(|field| match field {
+        Field::Given(address) => Some(address.clone()),
+        Field::Missing | Field::Broken => None,
+    });
+    let mut taken: Vec<At<Address>> = Vec::new();
+    for address in listen.chain(others) {
+        match taken.iter().find(|other| other.value.collides(&address.value)) {
+            Some(first) => findings.add(
+                address
+                    .spot
+                    .mistake(format!("`{}` is already taken by `{}`, {}", address.value, first.value, first.spot.path)),
+            ),
+            None => taken.push(address),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! `upstreams`.
+
+use std::time::Duration;
+
+use crate::config::Overrides;
+use crate::config::address;
+use crate::config::field::Field;
+use crate::config::mistake::{Findings, Mistake, quoted};
+use crate::config::written::{self, Named};
+use crate::policy::{Endpoint, Timeouts, Upstream};
+
+use super::assertion::KeyIds;
+use super::names::Names;
+
+const CONNECT: Duration = Duration::from_secs(1);
+/// A model may think for minutes before its first byte.
+const FIRST_BYTE: Duration = Duration::from_secs(5 * 60);
+const IDLE: Duration = Duration::from_secs(60);
+/// Shorter than gunicorn's two seconds: the side that may send a request closes an idle connection first.
+const KEEPALIVE: Duration = Duration::from_secs(1);
+
+pub(super) fn compile(
+    written: Field<Vec<Named<written::Upstream>>>,
+    endpoint: Option<&Endpoint>,
+    key_ids: &KeyIds<'_>,
+) -> Names<Upstream> {
+    let mut names = Names::new("upstream", !matches!(written, Field::Broken));
+    for Named { name, body } in written.given().unwrap_or_default() {
+        let upstream = body.and_then(|body| upstream(&name.value, body, endpoint, key_ids));
+        names.add(name, upstream);
+    }
+    names
+}
+
+fn upstream(
+    name: &str,
+    written: written::Upstream,
+    endpoint: Option<&Endpoint>,
+    key_ids: &KeyIds<'_>,
+) -> Option<Upstream> {
+    let assertion = written.assertion.given().and_then(|assertion| key_ids.assertion(&assertion, name));
+    // Read in any case: an override hides no mistake.
+    let own = written.endpoint.given();
+    Some(Upstream {
+        name: name.into(),
+        endpoint: endpoint.cloned().or(own)?,
+        timeouts: Timeouts {
+            connect: written.connect.or(CONNECT),
+            first_byte: written.first_byte.or(FIRST_BYTE),
+            idle: written.idle.or(IDLE),
+        },
+        keepalive: written.keepalive.or(KEEPALIVE),
+        set_headers: written.set_headers,
+        assertion,
+    })
+}
+
+/// The endpoint that takes the place of every upstream's own.
+pub(super) fn endpoint_override(overrides: &Overrides, findings: &Findings) -> Option<Endpoint> {
+    let text = overrides.endpoint.as_deref()?;
+    match address::endpoint(text) {
+        Ok(endpoint) => Some(endpoint),
+        Err(bad) => {
+            findings.add(Mistake::at(None, "", format!("the endpoint override {}: {}", quoted(text), bad.message)));
+            None
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What a process is started with. A reload cannot change it; whoever reloads compares two of these.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::policy::SecretString;
+
+pub use super::address::{Address, BadAddress};
+pub use crate::auth::{CacheSpec, Credentials, KindeSpec, Origin, TrustedCertificates};
+pub use crate::observe::UsageOutput;
+
+/// More header fields than any client sends; a message with more is refused by the HTTP layer.
+pub const MAX_HEADERS: usize = 100;
+
+/// Everything of the configuration that is no policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    pub listen: Vec<Address>,
+    pub max_connections: usize,
+    /// The whole head of a request.
+    pub max_header_bytes: usize,
+    /// How long a client may take for the head of a request.
+    pub header_timeout: Duration,
+    /// How long a client may pause within a body.
+    pub body_timeout: Duration,
+    /// How long a client may take nothing of a response.
+    pub write_timeout: Duration,
+    /// How long requests may go on after a stop was asked for.
+    pub grace: Duration,
+    pub admin: Option<AdminSpec>,
+    pub health: Option<HealthSpec>,
+    /// One budget for all held bodies, in bytes.
+    pub memory: usize,
+    pub verifier: VerifierSpec,
+    pub cache: CacheSpec,
+    pub usage: UsageOutput,
+}
+
+impl Process {
+    /// The sections in which two files differ: what waits for a restart.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let listen = |process: &Self| {
+            let Self { max_connections, max_header_bytes, header_timeout, body_timeout, write_timeout, .. } = process;
+            (*max_connections, *max_header_bytes, *header_timeout, *body_timeout, *write_timeout)
+        };
+        [
+            ("listen", self.listen == other.listen && listen(self) == listen(other)),
+            ("shutdown", self.grace == other.grace),
+            ("admin", self.admin == other.admin),
+            ("health", self.health == other.health),
+            ("memory", self.memory == other.memory),
+            ("keys", self.verifier == other.verifier),
+            ("keys.cache", self.cache == other.cache),
+            ("usage", self.usage == other.usage),
+        ]
+        .into_iter()
+        .filter_map(|(section, same)| (!same).then_some(section))
+        .collect()
+    }
+}
+
+/// The admin port. Every endpoint of it needs the token.
+#[derive(Clone, Debug)]
+pub struct AdminSpec {
+    pub address: Address,
+    pub token: SecretString,
+}
+
+impl PartialEq for AdminSpec {
+    /// Compares two configurations of one operator, never a caller's guess: constant time is not needed here.
+    fn eq(&self, other: &Self) -> bool {
+        self.address == other.address && self.token.expose() == other.token.expose()
+    }
+}
+
+impl Eq for AdminSpec {}
+
+/// The port for probes and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthSpec {
+    pub address: Address,
+}
+
+/// What decides whether a key is valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VerifierSpec {
+    Store(StoreSpec),
+    Kinde(KindeSpec),
+}
+
+/// The embedded key store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreSpec {
+    /// The SQLite file.
+    pub path: PathBuf,
+    /// What new keys begin with.
+    pub prefix: String,
+}

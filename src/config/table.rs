@@ -1,0 +1,147 @@
+//! A policy as `keyward check` prints it.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use crate::policy::{Access, ErrorFormat, Inspect, Limit, Policy, Route};
+use crate::scan::{Action, preset, presets};
+
+use super::Compiled;
+use super::units::show_duration;
+
+/// The route table, the rules, and the warnings.
+pub fn summary(compiled: &Compiled) -> String {
+    let mut text = route_table(&compiled.policy);
+    if !compiled.warnings.is_empty() {
+        text.push('\n');
+    }
+    for warning in &compiled.warnings {
+        // Writing to a String cannot fail, here and below.
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    text
+}
+
+/// Every route in the file's order, then every list of rules that one of them applies.
+pub fn route_table(policy: &Policy) -> String {
+    let mut rows =
+        vec![["ROUTE", "METHOD", "PATH", "SCOPES", "LIMITS", "REQUEST", "RESPONSE", "UPSTREAM"].map(String::from)];
+    rows.extend(policy.routes.routes().iter().map(|route| row(route)));
+    let mut text = aligned(&rows);
+    let rules = rules(policy);
+    if rules.len() > 1 {
+        text.push('\n');
+        text.push_str(&aligned(&rules));
+    }
+    text
+}
+
+fn row(route: &Route) -> [String; 8] {
+    let path = match &route.host {
+        Some(host) => format!("{host}{}", route.path),
+        None => route.path.to_string(),
+    };
+    [
+        match route.format {
+            ErrorFormat::Keyward => route.id.to_string(),
+            ErrorFormat::OpenAi => format!("{} (openai)", route.id),
+            ErrorFormat::Anthropic => format!("{} (anthropic)", route.id),
+        },
+        route.methods.to_string(),
+        path,
+        access(&route.access),
+        limits(&route.limits),
+        inspect(&route.request),
+        inspect(&route.response),
+        format!("{} {}", route.upstream.name, route.upstream.endpoint),
+    ]
+}
+
+fn access(access: &Access) -> String {
+    match access {
+        Access::Public => "public".to_owned(),
+        Access::Key(scopes) => scopes.to_string(),
+        Access::Observe(scopes) => format!("{scopes} (observe)"),
+    }
+}
+
+fn limits(limits: &[Arc<Limit>]) -> String {
+    let one = |limit: &Arc<Limit>| {
+        let rate = limit.rate;
+        let burst = if rate.capacity == rate.requests { String::new() } else { format!(" burst {}", rate.capacity) };
+        format!("{} {}/{}{burst} by {}", limit.name, rate.requests, show_duration(rate.per), limit.by)
+    };
+    if limits.is_empty() { "-".to_owned() } else { limits.iter().map(one).collect::<Vec<_>>().join(", ") }
+}
+
+fn inspect(inspect: &Inspect) -> String {
+    let mut parts = Vec::new();
+    if !inspect.rules.is_empty() {
+        parts.push(rule_names(inspect.rules.rule_ids()).join(", "));
+    }
+    parts.extend(inspect.max_chars.map(|chars| format!("{chars} chars")));
+    parts.extend(inspect.max_body_chars.map(|chars| format!("{chars} chars in all")));
+    if parts.is_empty() { "-".to_owned() } else { format!("{}: {}", action(inspect.action), parts.join(", ")) }
+}
+
+fn action(action: Action) -> &'static str {
+    match action {
+        Action::Block => "block",
+        Action::Redact => "redact",
+        Action::Sanitize => "sanitize",
+        Action::Observe => "observe",
+    }
+}
+
+/// Rule ids as the file names them: the rules of a preset by its name.
+fn rule_names(mut ids: &[Arc<str>]) -> Vec<String> {
+    let mut names = Vec::new();
+    while let [first, rest @ ..] = ids {
+        let whole = presets::NAMES.into_iter().find_map(|name| {
+            let rules = preset(name)?;
+            let here = ids.get(..rules.len())?;
+            rules.iter().zip(here).all(|(rule, id)| rule.id == *id).then_some((name, rules.len()))
+        });
+        match whole {
+            Some((name, length)) => {
+                names.push(name.to_owned());
+                ids = &ids[length..];
+            }
+            None => {
+                names.push(first.to_string());
+                ids = rest;
+            }
+        }
+    }
+    names
+}
+
+/// How much of a stream each list of rules holds back, once per list and action.
+fn rules(policy: &Policy) -> Vec<[String; 3]> {
+    let mut rows = vec![["RULES", "ACTION", "HOLDS BACK"].map(String::from)];
+    let inspects = policy.routes.routes().iter().flat_map(|route| [&route.request, &route.response]);
+    for inspect in inspects.filter(|inspect| !inspect.rules.is_empty()) {
+        let hold = match inspect.rules.max_hold(inspect.action) {
+            Some(bytes) => format!("{bytes} bytes"),
+            None => "unbounded".to_owned(),
+        };
+        let row = [rule_names(inspect.rules.rule_ids()).join(", "), action(inspect.action).to_owned(), hold];
+        if !rows.contains(&row) {
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+/// Columns as wide as their widest cell, two spaces apart.
+fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}

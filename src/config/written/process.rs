@@ -1,0 +1,152 @@
+//! `listen`, `admin`, `health`, `trusted_proxies`, `memory`, `shutdown` and `usage`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::config::address::{self, Address};
+use crate::config::field::{At, Field};
+use crate::config::process::UsageOutput;
+use crate::config::secret::secret;
+use crate::config::section::{Keys, Section};
+use crate::config::value::{Value, YEAR};
+use crate::policy::SecretString;
+
+pub(super) const LISTEN: Keys =
+    Keys { known: &["address", "max_connections", "max_header_bytes", "timeouts"], later: &["tls"] };
+pub(super) const LISTEN_TIMEOUTS: Keys = Keys { known: &["header", "body", "write"], later: &[] };
+pub(super) const ADMIN: Keys = Keys { known: &["address", "token"], later: &["tls"] };
+pub(super) const HEALTH: Keys = Keys { known: &["address"], later: &["tls"] };
+pub(super) const SHUTDOWN: Keys = Keys { known: &["grace"], later: &[] };
+pub(super) const USAGE: Keys = Keys { known: &["file"], later: &[] };
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+
+/// The sections that need a restart to take effect, and `trusted_proxies`.
+pub(crate) struct ProcessSection {
+    pub listen: Listen,
+    pub admin: Option<Admin>,
+    pub health: Option<Field<Address>>,
+    pub trusted_proxies: Field<Vec<At<IpNet>>>,
+    pub memory: Field<u64>,
+    pub grace: Field<Duration>,
+    pub usage: Field<UsageOutput>,
+}
+
+pub(crate) struct Listen {
+    pub addresses: Field<Vec<At<Address>>>,
+    pub max_connections: Field<u64>,
+    pub max_header_bytes: Field<u64>,
+    pub header_timeout: Field<Duration>,
+    pub body_timeout: Field<Duration>,
+    pub write_timeout: Field<Duration>,
+}
+
+pub(crate) struct Admin {
+    pub address: Field<Address>,
+    pub token: Field<SecretString>,
+}
+
+impl ProcessSection {
+    pub fn read(top: &Section<'_>) -> Self {
+        Self {
+            listen: top.section("listen", &LISTEN, Listen::read).unwrap_or_else(Listen::missing),
+            admin: top.section("admin", &ADMIN, |admin| Admin {
+                address: admin.required("address", address),
+                token: admin.required("token", secret),
+            }),
+            health: top.section("health", &HEALTH, |health| health.required("address", address)),
+            trusted_proxies: top.field("trusted_proxies", |value| value.set(network)),
+            memory: top.field("memory", |value| value.size(MIB..=TIB)),
+            grace: top
+                .section("shutdown", &SHUTDOWN, |shutdown| shutdown.field("grace", timeout))
+                .unwrap_or(Field::Missing),
+            usage: top.field("usage", usage),
+        }
+    }
+}
+
+impl Listen {
+    fn missing() -> Self {
+        Self {
+            addresses: Field::Missing,
+            max_connections: Field::Missing,
+            max_header_bytes: Field::Missing,
+            header_timeout: Field::Missing,
+            body_timeout: Field::Missing,
+            write_timeout: Field::Missing,
+        }
+    }
+
+    fn read(listen: &Section<'_>) -> Self {
+        let (header_timeout, body_timeout, write_timeout) = listen
+            .section("timeouts", &LISTEN_TIMEOUTS, |timeouts| {
+                (timeouts.field("header", timeout), timeouts.field("body", timeout), timeouts.field("write", timeout))
+            })
+            .unwrap_or((Field::Missing, Field::Missing, Field::Missing));
+        Self {
+            addresses: listen.field("address", addresses),
+            max_connections: listen.field("max_connections", |value| value.count(1..=1_000_000)),
+            max_header_bytes: listen.field("max_header_bytes", |value| value.size(8 * KIB..=MIB)),
+            header_timeout,
+            body_timeout,
+            write_timeout,
+        }
+    }
+}
+
+/// A wait that must end.
+pub(super) fn timeout(value: &Value<'_>) -> Option<Duration> {
+    value.duration(Duration::from_millis(1)..=YEAR)
+}
+
+fn addresses(value: &Value<'_>) -> Option<Vec<At<Address>>> {
+    let list = value.list(address)?;
+    if list.is_empty() { value.refuse(value.mistake("expected at least one address")) } else { Some(list) }
+}
+
+fn address(value: &Value<'_>) -> Option<Address> {
+    located(value, "an address `host:port`", address::listen)
+}
+
+/// Reads an address and reports why it is none.
+pub(super) fn located<T>(
+    value: &Value<'_>,
+    expected: &str,
+    read: impl Fn(&str) -> Result<T, address::BadAddress>,
+) -> Option<T> {
+    match read(value.text(expected)?) {
+        Ok(address) => Some(address),
+        Err(bad) => {
+            let mistake = value.mistake(bad.message);
+            value.refuse(match bad.help {
+                Some(help) => mistake.help(help),
+                None => mistake,
+            })
+        }
+    }
+}
+
+fn network(value: &Value<'_>) -> Option<IpNet> {
+    value.parsed("an address or a network such as `10.0.0.0/8`", |text| {
+        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map(|network| network.trunc()).map_err(|_| "is neither an address nor a network such as `10.0.0.0/8`")
+    })
+}
+
+fn usage(value: &Value<'_>) -> Option<UsageOutput> {
+    if !value.is_map() {
+        const WORDS: [(&str, bool); 2] = [("stdout", true), ("off", false)];
+        return value.word(&WORDS).map(|on| if on { UsageOutput::Stdout } else { UsageOutput::Off });
+    }
+    let section = Section::open(value, &USAGE)?;
+    section.required("file", path).given().map(UsageOutput::File)
+}
+
+fn path(value: &Value<'_>) -> Option<PathBuf> {
+    Some(value.context.base_dir.join(value.text("the path of a file")?))
+}

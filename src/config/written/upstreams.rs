@@ -1,0 +1,122 @@
+//! `upstreams`: where requests go.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use super::assertion::Assertion;
+use super::process::{located, timeout};
+use crate::config::address;
+use crate::config::field::Field;
+use crate::config::header_name::reserved;
+use crate::config::secret::secret;
+use crate::config::section::{Keys, Section};
+use crate::config::value::{Value, YEAR};
+use crate::policy::Endpoint;
+
+pub(super) const UPSTREAM: Keys = Keys {
+    known: &["endpoints", "timeouts", "keepalive", "max_concurrent", "headers", "assertion"],
+    later: &["balance", "breaker", "health", "http2", "retries", "tls"],
+};
+pub(super) const TIMEOUTS: Keys = Keys { known: &["connect", "first_byte", "idle"], later: &["total"] };
+pub(super) const HEADERS: Keys = Keys { known: &["set"], later: &[] };
+
+/// One entry of `upstreams`.
+pub(crate) struct Upstream {
+    pub endpoint: Field<Endpoint>,
+    pub connect: Field<Duration>,
+    pub first_byte: Field<Duration>,
+    pub idle: Field<Duration>,
+    pub keepalive: Field<Duration>,
+    pub set_headers: Vec<(HeaderName, HeaderValue)>,
+    pub assertion: Field<Assertion>,
+}
+
+impl Upstream {
+    pub fn read(value: &Value<'_>) -> Option<Self> {
+        let section = Section::open(value, &UPSTREAM)?;
+        let (connect, first_byte, idle) = section
+            .section("timeouts", &TIMEOUTS, |timeouts| {
+                (
+                    timeouts.field("connect", timeout),
+                    timeouts.field("first_byte", timeout),
+                    timeouts.field("idle", timeout),
+                )
+            })
+            .unwrap_or((Field::Missing, Field::Missing, Field::Missing));
+        if let Some(max_concurrent) = section.get("max_concurrent") {
+            unlimited(max_concurrent);
+        }
+        Some(Self {
+            endpoint: section.required("endpoints", endpoint),
+            connect,
+            first_byte,
+            idle,
+            // Zero is a bound: a connection is used once.
+            keepalive: section.field("keepalive", |value| value.duration(Duration::ZERO..=YEAR)),
+            set_headers: section.section("headers", &HEADERS, set_headers).unwrap_or_default(),
+            assertion: section.field("assertion", Assertion::read),
+        })
+    }
+}
+
+fn endpoint(value: &Value<'_>) -> Option<Endpoint> {
+    let mut list = value.list(|item| located(item, "an endpoint `http://host:port`", address::endpoint))?;
+    match (list.pop(), list.is_empty()) {
+        (Some(only), true) => Some(only.value),
+        (Some(second), false) => value.refuse(second.spot.mistake("several endpoints are not supported yet")),
+        (None, _) => value.refuse(value.mistake("expected one endpoint, found an empty list")),
+    }
+}
+
+fn unlimited(value: &Value<'_>) -> Option<()> {
+    match value.count(0..=u64::MAX)? {
+        0 => Some(()),
+        _ => value
+            .refuse(value.mistake("a limit of concurrent requests is not supported yet").help("write `0`, no limit")),
+    }
+}
+
+fn set_headers(section: &Section<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    let Some(entries) = section.get("set").and_then(|set| set.entries("a mapping of header names to values")) else {
+        return Vec::new();
+    };
+    let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    for (name, value) in entries {
+        let findings = value.context.findings;
+        let Ok(header) = HeaderName::from_bytes(name.value.as_bytes()) else {
+            findings.add(name.spot.mistake("is not a header name"));
+            continue;
+        };
+        if let Some(reason) = reserved(&header) {
+            findings.add(name.spot.mistake(format!("`{}` {reason}", name.value)));
+        } else if headers.iter().any(|(known, _)| *known == header) {
+            findings.add(name.spot.mistake(format!("`{header}` is already set, in another case")));
+        } else if let Some(value) = header_value(&header, &value) {
+            headers.push((header, value));
+        }
+    }
+    headers
+}
+
+/// Whether a header exists to carry a secret, so that a literal value is one.
+pub(super) fn carries_secret(name: &HeaderName) -> bool {
+    const ENDS: [&str; 7] = ["authorization", "cookie", "token", "secret", "password", "api-key", "apikey"];
+    ENDS.iter().any(|end| name.as_str().ends_with(end))
+}
+
+/// A text, or a secret where the header carries one.
+fn header_value(name: &HeaderName, value: &Value<'_>) -> Option<HeaderValue> {
+    if value.is_map() || carries_secret(name) {
+        let mut secret = HeaderValue::from_str(secret(value)?.expose()).ok()?;
+        secret.set_sensitive(true);
+        return Some(secret);
+    }
+    value.parsed("a header value", |text| {
+        let clean = text.trim() == text && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        HeaderValue::from_str(text)
+            .ok()
+            .filter(|_| clean)
+            .ok_or("is not a header value: printable ASCII without spaces around it")
+    })
+}

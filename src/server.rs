@@ -1,0 +1,228 @@
+//! Wires everything together: from a compiled configuration to a running proxy, and through reloads to its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+
+use crate::admin::{self, Readiness};
+use crate::auth::{Authenticator, KindeVerifier, StoreVerifier, Trouble, Verifier, VerifierError};
+use crate::config::{Address, Compiled, MAX_HEADERS, Mistakes, Process, VerifierSpec};
+use crate::keys::KeyPrefix;
+use crate::limit::Limiter;
+use crate::listener::{self, ConnectionLimits, Phase, Workers};
+use crate::observe::{Metrics, UsageSink};
+use crate::pipeline::{self, Pipeline};
+use crate::time::Clock;
+
+/// Buckets that are remembered at once; about 100 bytes each.
+const MAX_BUCKETS: usize = 200_000;
+
+/// How often full buckets are forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// A running proxy. Needs the runtime it was started on; stops only by [`Server::stop`].
+#[derive(Debug)]
+pub struct Server {
+    process: Process,
+    addresses: Addresses,
+    pipeline: Arc<Pipeline>,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+    phase: watch::Sender<Phase>,
+    threads: Vec<JoinHandle<()>>,
+    usage_thread: Option<JoinHandle<()>>,
+    tasks: tokio::task::JoinSet<()>,
+}
+
+/// Where the server listens, with the ports that the system chose.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    pub proxy: Vec<SocketAddr>,
+    pub admin: Option<SocketAddr>,
+    pub health: Option<SocketAddr>,
+}
+
+/// How a stop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Every request had ended.
+    Drained,
+    /// Some were cut after the grace time.
+    Cut,
+}
+
+impl Server {
+    /// Binds, opens the key store, starts the workers. On an error nothing is left running.
+    pub async fn start(compiled: Compiled, workers: usize, clock: Clock) -> io::Result<Self> {
+        let Compiled { process, policy, warnings } = compiled;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let listeners = process.listen.iter().map(bind).collect::<io::Result<Vec<_>>>()?;
+        let admin = process.admin.as_ref().map(|admin| bind(&admin.address)).transpose()?;
+        let health = process.health.as_ref().map(|health| bind(&health.address)).transpose()?;
+        let addresses = Addresses {
+            proxy: listeners.iter().map(tokio::net::TcpListener::local_addr).collect::<io::Result<_>>()?,
+            admin: admin.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?,
+            health: health.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?,
+        };
+
+        let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
+        let limiter = Arc::new(Limiter::new(MAX_BUCKETS));
+        let trouble = Trouble::default();
+        let auth = Authenticator::new(
+            &process.cache,
+            Arc::clone(&limiter),
+            Arc::clone(&metrics),
+            clock.clone(),
+            // This runtime is not a worker's.
+            tokio::runtime::Handle::current(),
+            |on_change| verifier(&process.verifier, &metrics, &clock, &trouble, on_change),
+        )
+        .map_err(io::Error::other)?;
+        let (usage, usage_thread) = UsageSink::start(&process.usage, Arc::clone(&metrics))?;
+        let pipeline = Pipeline::new(pipeline::Parts {
+            policy,
+            auth: auth.clone(),
+            limiter: Arc::clone(&limiter),
+            usage,
+            metrics: Arc::clone(&metrics),
+            clock: clock.clone(),
+            memory: process.memory,
+            body_timeout: process.body_timeout,
+        });
+        let pipeline = Arc::new(pipeline.map_err(io::Error::other)?);
+
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let limits = ConnectionLimits {
+            max_header_bytes: process.max_header_bytes,
+            max_headers: MAX_HEADERS,
+            header_timeout: process.header_timeout,
+            write_timeout: process.write_timeout,
+        };
+        let (workers, threads) = Workers::start(workers, &pipeline, &limits, &metrics, &clock, &phases)?;
+        let workers = Arc::new(workers);
+        let slots = Arc::new(Semaphore::new(process.max_connections));
+        let mut tasks = tokio::task::JoinSet::new();
+        for listener in listeners {
+            tasks.spawn(listener::accept(listener, Arc::clone(&workers), Arc::clone(&slots), phases.clone()));
+        }
+        drop(workers);
+        let readiness = Readiness::new(trouble);
+        if let Some((listener, spec)) = admin.zip(process.admin.as_ref()) {
+            let access = admin::Access::Token(spec.token.clone());
+            let answers = admin::Answers {
+                access,
+                readiness: readiness.clone(),
+                metrics: Arc::clone(&metrics),
+                auth: Some(auth),
+                keys: Some(Arc::downgrade(&pipeline)),
+            };
+            tokio::spawn(admin::serve(listener, answers));
+        }
+        if let Some(listener) = health {
+            let (access, metrics) = (admin::Access::Anyone, Arc::clone(&metrics));
+            let answers = admin::Answers { access, readiness: readiness.clone(), metrics, auth: None, keys: None };
+            tokio::spawn(admin::serve(listener, answers));
+        }
+        tokio::spawn(sweep(limiter, clock));
+        metrics.reload_success.set(1);
+        Ok(Self { process, addresses, pipeline, readiness, metrics, phase, threads, usage_thread, tasks })
+    }
+
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Puts a newly read configuration in force, or keeps the last good one and says why. Buckets, cached keys and
+    /// connections live on. What only a restart can change is named in the log and stays as it was.
+    pub fn reload(&self, read: Result<Compiled, Mistakes>) {
+        self.pipeline.usage().reopen();
+        match read {
+            Ok(Compiled { process, policy, warnings }) => {
+                for warning in warnings {
+                    tracing::warn!("{warning}");
+                }
+                for section in self.process.differences(&process) {
+                    tracing::warn!(section, "this changed too, and waits for a restart");
+                }
+                self.pipeline.replace_policy(policy);
+                self.readiness.reloaded(Ok(()));
+                self.metrics.reload(true);
+                tracing::info!("the new configuration is in force");
+            }
+            Err(mistakes) => {
+                tracing::error!("the new configuration is refused, the last good one stays in force\n{mistakes}");
+                self.readiness.reloaded(Err(mistakes.to_string().lines().last().unwrap_or_default().to_owned()));
+                self.metrics.reload(false);
+            }
+        }
+    }
+
+    /// Stops: readiness fails, no new connections, open ones end after their request, and after the grace time what
+    /// is left is cut. Every usage record is written before this returns.
+    pub async fn stop(mut self) -> Stopped {
+        self.readiness.drain();
+        self.phase.send_replace(Phase::Draining);
+        while self.tasks.join_next().await.is_some() {}
+        let (ended, mut all_ended) = tokio::sync::oneshot::channel();
+        let threads = std::mem::take(&mut self.threads);
+        let joiner = std::thread::spawn(move || {
+            for thread in threads {
+                // A worker's panic was logged where it happened.
+                let _ = thread.join();
+            }
+            let _ = ended.send(());
+        });
+        let stopped = match tokio::time::timeout(self.process.grace, &mut all_ended).await {
+            Ok(_) => Stopped::Drained,
+            Err(_) => {
+                tracing::warn!("the grace time is over; open requests are cut");
+                self.phase.send_replace(Phase::Ending);
+                let _ = all_ended.await;
+                Stopped::Cut
+            }
+        };
+        let _ = joiner.join();
+        let usage_thread = self.usage_thread.take();
+        drop(self);
+        if let Some(thread) = usage_thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        stopped
+    }
+}
+
+fn verifier(
+    spec: &VerifierSpec,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+    trouble: &Trouble,
+    on_change: Box<dyn Fn() + Send>,
+) -> Result<Verifier, VerifierError> {
+    Ok(match spec {
+        VerifierSpec::Store(store) => {
+            let prefix = KeyPrefix::new(&store.prefix).map_err(|error| VerifierError::new(error.to_string()))?;
+            Verifier::Store(StoreVerifier::start(&store.path, prefix, clock.clone(), on_change)?)
+        }
+        VerifierSpec::Kinde(kinde) => {
+            Verifier::Kinde(KindeVerifier::new(kinde, Arc::clone(metrics), clock.clone(), trouble.clone())?.into())
+        }
+    })
+}
+
+fn bind(address: &Address) -> io::Result<tokio::net::TcpListener> {
+    listener::bind(&address.host, address.port)
+}
+
+async fn sweep(limiter: Arc<Limiter>, clock: Clock) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        ticks.tick().await;
+        limiter.sweep(clock.now().monotonic);
+    }
+}
