@@ -332,7 +332,7 @@ async fn a_connection_that_fails_is_tried_once_more() {
     }
     assert!((30..=32).contains(&case.kinde.verified()), "{}", case.kinde.verified());
 
-    let nobody = Origin::nowhere().await;
+    let nobody = Origin::nowhere();
     let url = format!("url: 'http://{}', auth: none", nobody.address);
     let away = self::case(Kinde::start().await, &url, "").await;
     assert_eq!(away.outcome("k_live_1").await, UNAVAILABLE);

@@ -6,7 +6,7 @@ use keyward::server::Stopped;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 
-use crate::harness::{Connection, Origin, Proxy, Reader};
+use crate::harness::{Connection, Origin, Proxy, Reader, within};
 
 const FIRST: &str = "
 limits: {one: {requests: 2, per: 1h, by: key}}
@@ -58,13 +58,17 @@ async fn a_stop_waits_for_what_has_begun() {
         }
     })
     .await;
-    let proxy = Proxy::before(&origin).await;
+    // A part of the loopback network that no other test listens on: a port that is free again stays free.
+    let proxy = Proxy::builder(&origin)
+        .base("listen: {address: '127.0.0.1:0'", "listen: {address: '127.0.77.1:0'")
+        .start()
+        .await;
     let (address, health) = (proxy.address, proxy.health);
     let mut idle = Connection::to(address).await;
     assert_eq!(idle.request(&proxy.get("/a//b")).await.status, 400);
     let request = proxy.get("/").key(&proxy.user_key);
     let busy = tokio::spawn(async move { request.send().await });
-    begun.notified().await;
+    within("the request's way", begun.notified()).await;
     let stop = tokio::spawn(proxy.stop());
     assert!(idle.0.at_end().await, "an idle connection is closed at once");
     // Readiness has failed by the time that idle connections close.
@@ -76,6 +80,8 @@ async fn a_stop_waits_for_what_has_begun() {
     assert_eq!(answer.head.field("connection"), Some("close"));
     let (stopped, records) = stop.await.expect("the stop's task");
     assert_eq!((stopped, records.len()), (Stopped::Drained, 2));
+    let late = tokio::net::TcpStream::connect(address).await.expect_err("nobody listens any more");
+    assert_eq!(late.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
 #[tokio::test]
@@ -90,8 +96,7 @@ async fn an_open_admin_connection_does_not_keep_the_process_alive() {
     let mut open = Connection::to(request.address()).await;
     assert_eq!(open.request(&request).await.status, 200);
     assert_eq!(proxy.get("/").key(&proxy.user_key).send().await.status, 200);
-    let stop = tokio::time::timeout(std::time::Duration::from_secs(20), proxy.stop());
-    let (stopped, records) = stop.await.expect("the stop ends");
+    let (stopped, records) = proxy.stop().await;
     assert_eq!((stopped, records.len()), (Stopped::Drained, 1));
 }
 
@@ -116,7 +121,7 @@ async fn a_stop_does_not_wait_for_ever() {
         connection.send(&request).await;
         connection.0.at_end().await
     });
-    begun.notified().await;
+    within("the request's way", begun.notified()).await;
     let (stopped, records) = proxy.stop().await;
     assert_eq!(stopped, Stopped::Cut);
     assert_eq!((records.len(), &records[0]["status"]), (1, &499.into()), "what was cut is on record too");

@@ -1,12 +1,10 @@
 //! Every refusal, through a real socket: status, headers and body, in all three shapes.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use tokio::io::AsyncWriteExt;
 
-use crate::harness::{Answer, Connection, Origin, Proxy, Reader, Reply, Request};
+use crate::harness::{Answer, Connection, Origin, Proxy, Reader, Reply, Request, within};
 
 /// The three error shapes, as route prefixes.
 const SHAPES: [&str; 3] = ["default", "openai", "anthropic"];
@@ -320,7 +318,7 @@ async fn input() {
 #[tokio::test]
 async fn a_slow_body() {
     let origin = Origin::json("{}").await;
-    let proxy = Proxy::builder(&origin).config(&config()).start().await;
+    let proxy = Proxy::builder(&origin).config(&config()).base("body: 20s", "body: 300ms").start().await;
     let slow = Expected { retry: Retry::Maybe, ..client_error(408, "REQUEST_TIMEOUT", "Request body came too slowly") };
     case("slow body", slow, async |shape| {
         let mut connection = Connection::to(proxy.address).await;
@@ -425,7 +423,7 @@ async fn a_service_that_is_away_slow_or_cut_off() {
     let broken = expected_server(502, "UPSTREAM_BROKEN", "Service answer was broken", Retry::Maybe);
     case("closing", broken, async |shape| proxy.get(&format!("/{shape}/get")).key(&proxy.user_key).send().await).await;
 
-    let nowhere = Origin::nowhere().await;
+    let nowhere = Origin::nowhere();
     let proxy = Proxy::builder(&nowhere).config(&config()).start().await;
     let unreachable = expected_server(502, "UPSTREAM_UNREACHABLE", "Service unreachable", Retry::Maybe);
     case("nowhere", unreachable, async |shape| proxy.get(&format!("/{shape}/get")).key(&proxy.user_key).send().await)
@@ -477,17 +475,22 @@ async fn memory_for_held_bodies_is_bounded() {
         first.write(part).await;
         first
     });
-    while proxy.metric("keyward_held_bytes").await < 600_000.0 {
-        tokio::task::yield_now().await;
-    }
+    within("most of the budget to be taken", async {
+        while proxy.metric("keyward_held_bytes").await < 600_000.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     let body = format!("{{\"a\":\"{}\"}}", "x".repeat(500_000));
     let answer = proxy.post("/default/plain").key(&proxy.user_key).json(&body).send().await;
     check("memory", "default", &answer, &expected_server(503, "OVERLOADED", "Overloaded", Retry::After));
-    let mut first = feed.await.expect("the writer ends");
-    assert_eq!(first.answer("POST").await.code(), "REQUEST_TIMEOUT");
-    while proxy.metric("keyward_held_bytes").await > 0.0 {
-        tokio::task::yield_now().await;
-    }
+    drop(feed.await.expect("the writer ends"));
+    within("what was held to be given back", async {
+        while proxy.metric("keyward_held_bytes").await > 0.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     assert!(origin.received().is_empty());
 }
 
@@ -522,7 +525,7 @@ async fn until_status(request: &Request, status: u16) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), asked).await.expect("the status comes");
+    within("the status", asked).await;
 }
 
 fn revoke(proxy: &Proxy, id: &str) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 
-use crate::harness::{Origin, Proxy, Reader};
+use crate::harness::{Origin, Proxy, Reader, within};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
 
@@ -130,7 +130,7 @@ async fn a_post_that_the_service_has_worked_on_is_not_sent_again() {
     assert_eq!(proxy.post("/").json("{}").send().await.status, 200);
     let second = proxy.post("/").json("{}");
     let waiting = tokio::spawn(async move { second.send().await });
-    arrived.notified().await;
+    within("the request's way", arrived.notified()).await;
     // A worker that is killed after two seconds, say.
     proxy.clock.advance(Duration::from_secs(2));
     release.notify_one();
@@ -171,7 +171,7 @@ async fn what_a_service_says_unasked_is_nobodys_answer() {
         let proxy = Proxy::before(&origin).await;
         proxy.request(method, "/").key(&proxy.user_key).send().await;
         delivered.notify_one();
-        said.notified().await;
+        within("the service's word", said.notified()).await;
         for _ in 0..3 {
             let answer = proxy.get("/").key(&proxy.org_key).send().await;
             assert_eq!((answer.status, answer.text().as_str()), (200, "{}"), "after {method} {answer:?}");

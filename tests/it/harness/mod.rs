@@ -8,9 +8,19 @@ mod process;
 mod proxy;
 mod wire;
 
+use std::time::Duration;
+
 pub use client::{Answer, Connection, Request};
 pub use kinde::{BadKey, CLIENT_SECRET, Kinde, jwt};
 pub use origin::{Origin, Received, Reply};
 pub use process::{Process, keyward, keyward_in, python, ready_address, repository};
 pub use proxy::Proxy;
 pub use wire::{Framing, Head, Reader};
+
+/// Far longer than anything takes that is going to happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What `work` comes to. What never comes fails the test by its name instead of holding up all of them.
+pub async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("{what} took longer than {PATIENCE:?}"))
+}

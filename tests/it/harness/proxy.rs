@@ -14,10 +14,10 @@ use super::origin::Origin;
 
 /// What every test configuration begins with.
 const BASE: &str = "
-listen: {address: '127.0.0.1:0', timeouts: {body: 300ms}}
+listen: {address: '127.0.0.1:0', timeouts: {body: 20s}}
 health: {address: '127.0.0.1:0'}
 usage: {file: usage.jsonl}
-upstreams: {ai: {endpoints: ['http://127.0.0.1:1'], timeouts: {connect: 300ms, first_byte: 10s, idle: 10s}}}
+upstreams: {ai: {endpoints: ['http://127.0.0.1:1'], timeouts: {connect: 10s, first_byte: 10s, idle: 10s}}}
 keys: {store: {url: 'sqlite://keys.db'}}
 ";
 
@@ -128,7 +128,7 @@ impl Proxy {
 
     /// Stops the proxy and returns its usage records.
     pub async fn stop(self) -> (Stopped, Vec<serde_json::Value>) {
-        let stopped = self.server.stop().await;
+        let stopped = super::within("the stop", self.server.stop()).await;
         let text = std::fs::read_to_string(self.dir.path().join("usage.jsonl")).expect("the usage file");
         (stopped, text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect())
     }

@@ -57,7 +57,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
 
     /// Whether more bytes came; an end or an error is `false`.
     async fn fill(&mut self) -> bool {
-        self.stream.read_buf(&mut self.buffer).await.is_ok_and(|read| read > 0)
+        super::within("the peer's next byte", self.stream.read_buf(&mut self.buffer)).await.is_ok_and(|read| read > 0)
     }
 
     /// The next head, or `None` at the end of the stream.
