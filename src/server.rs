@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::admin::{self, Readiness};
 use crate::auth::{Authenticator, KindeVerifier, StoreVerifier, Trouble, Verifier, VerifierError};
 use crate::config::{Address, Compiled, MAX_HEADERS, Mistakes, Process, VerifierSpec};
-use crate::keys::KeyPrefix;
+use crate::keys::{KeyPrefix, Peppers};
 use crate::limit::Limiter;
 use crate::listener::{self, ConnectionLimits, Phase, Workers};
 use crate::observe::{Metrics, UsageSink};
@@ -32,6 +32,7 @@ pub struct Server {
     pipeline: Arc<Pipeline>,
     readiness: Readiness,
     metrics: Arc<Metrics>,
+    auth: Authenticator,
     phase: watch::Sender<Phase>,
     threads: Vec<JoinHandle<()>>,
     usage_thread: Option<JoinHandle<()>>,
@@ -119,7 +120,7 @@ impl Server {
                 access,
                 readiness: readiness.clone(),
                 metrics: Arc::clone(&metrics),
-                auth: Some(auth),
+                auth: Some(auth.clone()),
                 keys: Some(Arc::downgrade(&pipeline)),
             };
             tokio::spawn(admin::serve(listener, answers));
@@ -131,7 +132,7 @@ impl Server {
         }
         tokio::spawn(sweep(limiter, clock));
         metrics.reload_success.set(1);
-        Ok(Self { process, addresses, pipeline, readiness, metrics, phase, threads, usage_thread, tasks })
+        Ok(Self { process, addresses, pipeline, readiness, metrics, auth, phase, threads, usage_thread, tasks })
     }
 
     pub fn addresses(&self) -> &Addresses {
@@ -188,6 +189,7 @@ impl Server {
             }
         };
         let _ = joiner.join();
+        self.auth.flush().await;
         let usage_thread = self.usage_thread.take();
         drop(self);
         if let Some(thread) = usage_thread {
@@ -207,7 +209,9 @@ fn verifier(
     Ok(match spec {
         VerifierSpec::Store(store) => {
             let prefix = KeyPrefix::new(&store.prefix).map_err(|error| VerifierError::new(error.to_string()))?;
-            Verifier::Store(StoreVerifier::start(&store.path, prefix, clock.clone(), on_change)?)
+            let peppers = Peppers::new(&store.peppers).map_err(|error| VerifierError::new(error.to_string()))?;
+            let metrics = Arc::clone(metrics);
+            Verifier::Store(StoreVerifier::start(&store.path, prefix, peppers, clock.clone(), metrics, on_change)?)
         }
         VerifierSpec::Kinde(kinde) => {
             Verifier::Kinde(KindeVerifier::new(kinde, Arc::clone(metrics), clock.clone(), trouble.clone())?.into())

@@ -98,6 +98,13 @@ impl Authenticator {
         self.0.cache.purge(purge);
     }
 
+    /// Writes what is only counted so far, at the end of a process. Bounded in time.
+    pub async fn flush(&self) {
+        if let Verifier::Store(store) = &self.0.verifier {
+            store.flush().await;
+        }
+    }
+
     /// Turns a credential into a principal. `failures` is what `client` pays from for each verification that it
     /// causes; a key that turns out valid gets its token back.
     pub async fn authenticate(
@@ -155,7 +162,13 @@ impl Authenticator {
             }
         };
         match found {
-            Found::Valid(principal) if principal.is_unexpired(now.wall) => Ok(principal),
+            // Asked of every request, whatever the cache knows: where it comes from is not part of the answer.
+            Found::Valid(principal) if principal.is_unexpired(now.wall) && principal.terms.allow(client) => {
+                if let Some(uses) = &principal.terms.uses {
+                    uses.note(now.wall);
+                }
+                Ok(principal)
+            }
             Found::Valid(_) | Found::Invalid => Err(AuthError::Invalid),
         }
     }

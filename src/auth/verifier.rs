@@ -5,6 +5,7 @@
 
 mod kinde;
 mod store;
+mod uses;
 
 pub use kinde::{Credentials, KindeSpec, KindeVerifier, Origin, Trouble, TrustedCertificates};
 pub use store::StoreVerifier;

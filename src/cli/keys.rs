@@ -1,136 +1,189 @@
-//! `keyward keys`: makes, lists and revokes the keys of the embedded store.
+//! `keyward keys`: makes, lists, rotates and revokes the keys of the embedded store.
 //!
 //! Enters: parsed arguments and the store's place, which the caller has read from the configuration. Leaves: text for
 //! a person, or one line of JSON for a program.
 //!
-//! Invariant: a key's text is written once, to `out`, by `create`; never into an error, even if somebody pastes a key
-//! where an id belongs.
+//! Invariant: a key's text is written once, to `out`, by `create` and `rotate`; never into an error, even if somebody
+//! pastes a key where an id belongs.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use clap::{Args, Subcommand};
+use crate::config::AdminSpec;
+use crate::keys::{
+    ImportError, InvalidKey, KeyFilter, KeyId, KeyOptions, KeyPrefix, KeyStatus, NewKey, NotAKeyId, Peppers, Reason,
+    Revocation, Rotation, Store, StoreError, SystemRandom, read_import, rfc3339,
+};
 
-use crate::keys::{InvalidKey, KeyId, KeyPrefix, NewKey, NotAKeyId, Revocation, Store, StoreError, SystemRandom};
-use crate::time::Clock;
-
+mod args;
+mod purge;
 mod show;
 
-/// What can be done with keys.
-#[derive(Debug, Subcommand)]
-pub enum KeysCommand {
-    /// Make a key for an organization, a user, or a user within an organization
-    Create(CreateArgs),
-    /// List all keys
-    List(ListArgs),
-    /// Take a key back, at once and for good
-    Revoke(RevokeArgs),
+pub use args::{
+    CreateArgs, IdArgs, ImportArgs, KeysCommand, ListArgs, PeppersArgs, PruneArgs, PurgeArgs, RevokeArgs, RotateArgs,
+    Status,
+};
+
+/// The store of the configuration, and the moment.
+pub struct Target<'a> {
+    pub path: &'a Path,
+    pub prefix: &'a KeyPrefix,
+    pub peppers: &'a Peppers,
+    pub now: SystemTime,
 }
 
-/// Where the store is found and how the answer is written.
-#[derive(Debug, Args)]
-pub struct CommonArgs {
-    /// The configuration whose store is meant
-    #[arg(long, value_name = "FILE", default_value = "proxy.yaml")]
-    pub config: PathBuf,
-    /// Answer with one line of JSON
-    #[arg(long)]
-    pub json: bool,
-}
+impl Target<'_> {
+    fn open(&self) -> Result<Store, StoreError> {
+        Store::open_existing(self.path, self.peppers.clone())
+    }
 
-/// `keyward keys create`.
-#[derive(Debug, Args)]
-pub struct CreateArgs {
-    /// What the key is for, in your words
-    #[arg(long)]
-    pub name: String,
-    /// The organization that the key speaks for
-    #[arg(long, value_name = "CODE")]
-    pub org_code: Option<String>,
-    /// The user that the key speaks for
-    #[arg(long, value_name = "ID")]
-    pub user_id: Option<String>,
-    /// A scope of the key, such as write:ai_chat; can be given several times
-    #[arg(long = "scope", value_name = "SCOPE")]
-    pub scopes: Vec<String>,
-    #[command(flatten)]
-    pub common: CommonArgs,
-}
-
-/// `keyward keys list`.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    #[command(flatten)]
-    pub common: CommonArgs,
-}
-
-/// `keyward keys revoke`.
-#[derive(Debug, Args)]
-pub struct RevokeArgs {
-    /// The key's id, as `keyward keys list` shows it
-    pub id: String,
-    #[command(flatten)]
-    pub common: CommonArgs,
-}
-
-impl KeysCommand {
-    /// The configuration to read before [`run`].
-    pub fn config(&self) -> &Path {
-        match self {
-            Self::Create(args) => &args.common.config,
-            Self::List(args) => &args.common.config,
-            Self::Revoke(args) => &args.common.config,
-        }
+    fn unknown(&self, id: KeyId) -> KeysError {
+        KeysError::Unknown { id, store: self.path.to_owned() }
     }
 }
 
-/// Does what `command` says on the store at `store_path`, and writes the answer to `out`. Only `create` makes a store
+/// Does what `command` says on the store, and writes the answer to `out`. Only `create` and `import` make a store
 /// where there is none.
 pub fn run(
     command: &KeysCommand,
-    store_path: &Path,
-    prefix: &KeyPrefix,
-    clock: &Clock,
+    target: &Target<'_>,
+    admin: Option<&AdminSpec>,
     out: &mut dyn Write,
 ) -> Result<(), KeysError> {
-    let now = clock.now().wall;
     match command {
-        KeysCommand::Create(args) => create(args, store_path, prefix, now, out),
-        KeysCommand::List(args) => list(args, store_path, now, out),
-        KeysCommand::Revoke(args) => revoke(args, store_path, now, out),
+        KeysCommand::Create(args) => create(args, target, out),
+        KeysCommand::List(args) => list(args, target, out),
+        KeysCommand::Show(args) => show(args, target, out),
+        KeysCommand::Rotate(args) => rotate(args, target, out),
+        KeysCommand::Revoke(args) => revoke(args, target, out),
+        KeysCommand::Import(args) => import(args, target, out),
+        KeysCommand::Prune(args) => prune(args, target, out),
+        KeysCommand::Peppers(args) => peppers(args, target, out),
+        KeysCommand::Purge(args) => purge(args, admin, out),
     }
 }
 
-fn create(
-    args: &CreateArgs,
-    store_path: &Path,
-    prefix: &KeyPrefix,
-    now: SystemTime,
-    out: &mut dyn Write,
-) -> Result<(), KeysError> {
-    let new = NewKey::new(&args.name, args.org_code.as_deref(), args.user_id.as_deref(), &args.scopes)?;
-    let key = Store::open(store_path)?.create(&new, prefix, now, &mut SystemRandom)?;
-    let shown = if args.common.json { show::created_json(&key, out) } else { show::created(&key, &new, out) };
+fn create(args: &CreateArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
+    let expires_on = args.expires.map(|lives| target.now.checked_add(lives).ok_or(InvalidKey::Expiry)).transpose()?;
+    let options = KeyOptions {
+        expires_on,
+        metadata: args.meta.iter().cloned().collect(),
+        allow_from: args.allow_from.clone(),
+        limit: args.limit,
+        created_by: args.created_by.clone(),
+        api_ids: Vec::new(),
+    };
+    let new = NewKey::new(&args.name, args.org_code.as_deref(), args.user_id.as_deref(), &args.scopes)?
+        .with(options, target.now)?;
+    let mut store = Store::open(target.path, target.peppers.clone())?;
+    let key = store.create(&new, target.prefix, target.now, &mut SystemRandom)?;
+    let shown = if args.common.json { show::secret_json(&key, out) } else { show::created(&key, &new, out) };
     // Flushed here: only whoever knows the id can tell what to do about a key that nobody has seen.
     shown.and_then(|()| out.flush()).map_err(|source| KeysError::Unseen { id: key.id, source })
 }
 
-fn list(args: &ListArgs, store_path: &Path, now: SystemTime, out: &mut dyn Write) -> Result<(), KeysError> {
-    let records = Store::open_existing(store_path)?.list()?;
-    if args.common.json { show::list_json(&records, out) } else { show::list(&records, now, out) }?;
+fn list(args: &ListArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
+    let status = args.status.map(|status| match status {
+        Status::Active => KeyStatus::Active,
+        Status::Revoked => KeyStatus::Revoked,
+        Status::Expired => KeyStatus::Expired,
+    });
+    let filter = KeyFilter {
+        org_code: args.org_code.clone(),
+        user_id: args.user_id.clone(),
+        name_prefix: args.name_prefix.clone(),
+        status: status.map(|status| (status, target.now)),
+    };
+    let after = args.after.as_deref().map(KeyId::parse).transpose()?;
+    let page = target.open()?.page(&filter, after.as_ref(), args.count as usize)?;
+    if args.common.json {
+        show::list_json(&page.keys, target.now, out)?;
+    } else {
+        show::list(&page.keys, target.now, out)?;
+        if let Some(next) = page.next {
+            writeln!(out, "There are more: --after {next}")?;
+        }
+    }
     Ok(out.flush()?)
 }
 
-fn revoke(args: &RevokeArgs, store_path: &Path, now: SystemTime, out: &mut dyn Write) -> Result<(), KeysError> {
+fn show(args: &IdArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
     let id = KeyId::parse(&args.id)?;
-    let (on, already) = match Store::open_existing(store_path)?.revoke(&id, now)? {
+    let record = target.open()?.get(&id)?.ok_or_else(|| target.unknown(id))?;
+    if args.common.json {
+        show::record_json(&record, target.now, out)
+    } else {
+        show::record(&record, target.now, out)
+    }?;
+    Ok(out.flush()?)
+}
+
+fn rotate(args: &RotateArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
+    let id = KeyId::parse(&args.id)?;
+    let grace = args.grace.unwrap_or(Duration::ZERO);
+    let rotation = target.open()?.rotate(&id, target.prefix, grace, target.now, &mut SystemRandom)?;
+    let (key, grace_until) = match rotation {
+        Rotation::Rotated { key, grace_until } => (key, grace_until),
+        Rotation::NotFound => return Err(target.unknown(id)),
+        Rotation::Revoked { on } => return Err(KeysError::Over { id, what: "was revoked", on }),
+        Rotation::Expired { on } => return Err(KeysError::Over { id, what: "has expired", on }),
+        Rotation::TooMany => return Err(KeysError::TooManyRotations(id)),
+    };
+    let shown = if args.common.json { show::secret_json(&key, out) } else { show::rotated(&key, grace_until, out) };
+    shown.and_then(|()| out.flush()).map_err(|source| KeysError::Unseen { id: key.id, source })
+}
+
+fn revoke(args: &RevokeArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
+    let id = KeyId::parse(&args.id)?;
+    let reason = args.reason.as_deref().map(Reason::new).transpose()?;
+    let (on, already) = match target.open()?.revoke(&id, reason.as_ref(), target.now)? {
         Revocation::Revoked { on } => (on, false),
         Revocation::AlreadyRevoked { on } => (on, true),
-        Revocation::NotFound => return Err(KeysError::Unknown { id, store: store_path.to_owned() }),
+        Revocation::NotFound => return Err(target.unknown(id)),
     };
     if args.common.json { show::revoked_json(&id, on, already, out) } else { show::revoked(&id, on, already, out) }?;
+    Ok(out.flush()?)
+}
+
+fn import(args: &ImportArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
+    let file = File::open(&args.file).map_err(ImportError::Read)?;
+    let keys = read_import(&mut BufReader::new(file), target.now)?;
+    let imported = Store::open(target.path, target.peppers.clone())?.import(&keys, target.now)?;
+    let counts = [("added", imported.added as u64), ("known", imported.known as u64)];
+    if args.common.json {
+        show::counts_json(&counts, out)?;
+    } else {
+        writeln!(out, "Imported {} keys; {} were there already and stayed as they were.", counts[0].1, counts[1].1)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn prune(args: &PruneArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
+    // Longer ago than time has been: nothing.
+    let before = target.now.checked_sub(args.older_than).unwrap_or(SystemTime::UNIX_EPOCH).max(SystemTime::UNIX_EPOCH);
+    let deleted = target.open()?.delete_old(before)?;
+    if args.common.json {
+        show::counts_json(&[("deleted", deleted)], out)?;
+    } else {
+        writeln!(out, "Deleted the records of {deleted} keys.")?;
+    }
+    Ok(out.flush()?)
+}
+
+fn peppers(args: &PeppersArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
+    let counts = target.open()?.count_schemes()?;
+    if args.common.json { show::schemes_json(&counts, out) } else { show::schemes(&counts, out) }?;
+    Ok(out.flush()?)
+}
+
+/// Needs no store: the keys may live elsewhere.
+pub fn purge(args: &PurgeArgs, admin: Option<&AdminSpec>, out: &mut dyn Write) -> Result<(), KeysError> {
+    let admin = admin.ok_or_else(|| KeysError::Purge("the configuration has no `admin` to ask".to_owned()))?;
+    purge::purge(&args.what, admin).map_err(KeysError::Purge)?;
+    if args.common.json { writeln!(out, r#"{{"purged": true}}"#) } else { writeln!(out, "Purged.") }?;
     Ok(out.flush()?)
 }
 
@@ -143,6 +196,14 @@ pub enum KeysError {
     NotAKeyId,
     /// The store has no key of this id.
     Unknown { id: KeyId, store: PathBuf },
+    /// The key is revoked or expired, so it gets no other text.
+    Over { id: KeyId, what: &'static str, on: SystemTime },
+    /// Too many texts of the key are in their grace time.
+    TooManyRotations(KeyId),
+    /// Nothing was imported.
+    Import(ImportError),
+    /// The proxy did not purge, and why.
+    Purge(String),
     /// The store failed.
     Store(StoreError),
     /// The answer could not be written; what was asked for is done.
@@ -162,12 +223,21 @@ impl fmt::Display for KeysError {
             Self::Unknown { id, store } => {
                 write!(f, "the key store {} has no key {id}; `keyward keys list` shows the ids", store.display())
             }
+            Self::Over { id, what, on } => {
+                write!(f, "the key {id} {what} on {}; make another with `keyward keys create`", rfc3339(*on))
+            }
+            Self::TooManyRotations(id) => write!(
+                f,
+                "too many former texts of the key {id} are in their grace time; a rotation without --grace ends them"
+            ),
+            Self::Import(error) => error.fmt(f),
+            Self::Purge(why) => f.write_str(why),
             Self::Store(error) => error.fmt(f),
             Self::Output(error) => write!(f, "cannot write the answer: {error}"),
             Self::Unseen { id, source } => write!(
                 f,
                 "the key {id} was made, but could not be shown ({source}) and never will be; \
-                 revoke it and make another"
+                 rotate it, or revoke it and make another"
             ),
         }
     }
@@ -178,6 +248,12 @@ impl std::error::Error for KeysError {}
 impl From<InvalidKey> for KeysError {
     fn from(error: InvalidKey) -> Self {
         Self::Invalid(error)
+    }
+}
+
+impl From<ImportError> for KeysError {
+    fn from(error: ImportError) -> Self {
+        Self::Import(error)
     }
 }
 

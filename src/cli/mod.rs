@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Compiled, Mistakes, Overrides, VerifierSpec};
-use crate::keys::KeyPrefix;
+use crate::keys::{KeyPrefix, Peppers};
 use crate::time::Clock;
 
 #[derive(Debug, Parser)]
@@ -36,7 +36,7 @@ enum Command {
     Run(run::RunArgs),
     /// Check a configuration: print its routes, or every mistake in it
     Check(ConfigArg),
-    /// Create, list and revoke keys of the embedded store
+    /// Create, list, rotate, revoke and import keys of the embedded store; purge a proxy's cache
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// Try Keyward: the real proxy in front of a built-in sample AI service
@@ -94,9 +94,14 @@ fn check(path: &Path) -> Result<(), Failure> {
 }
 
 fn manage_keys(command: &keys::KeysCommand) -> Result<(), Failure> {
-    let store = match load(command.config())?.process.verifier {
-        VerifierSpec::Store(store) => store,
-        VerifierSpec::Kinde(kinde) => {
+    let process = load(&command.common().config)?.process;
+    let out = &mut std::io::stdout();
+    let store = match (process.verifier, command) {
+        (VerifierSpec::Store(store), _) => store,
+        (VerifierSpec::Kinde(_), keys::KeysCommand::Purge(args)) => {
+            return keys::purge(args, process.admin.as_ref(), out).map_err(Failure::other);
+        }
+        (VerifierSpec::Kinde(kinde), _) => {
             let origin = kinde.origin;
             return Err(Failure::Other(format!(
                 "the keys of this configuration live in Kinde ({origin}): create, list and revoke them there"
@@ -104,7 +109,10 @@ fn manage_keys(command: &keys::KeysCommand) -> Result<(), Failure> {
         }
     };
     let prefix = KeyPrefix::new(&store.prefix).map_err(Failure::other)?;
-    keys::run(command, &store.path, &prefix, &Clock::system(), &mut std::io::stdout()).map_err(Failure::other)
+    let peppers = Peppers::new(&store.peppers).map_err(Failure::other)?;
+    let now = Clock::system().now().wall;
+    let target = keys::Target { path: &store.path, prefix: &prefix, peppers: &peppers, now };
+    keys::run(command, &target, process.admin.as_ref(), out).map_err(Failure::other)
 }
 
 fn load(path: &Path) -> Result<Compiled, Failure> {

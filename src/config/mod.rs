@@ -33,6 +33,7 @@ pub use process::{
     StoreSpec, TrustedCertificates, UsageOutput, VerifierSpec,
 };
 pub use table::{route_table, summary};
+pub use units::parse_duration;
 
 use std::io::{self, Read as _};
 use std::path::Path;

@@ -89,10 +89,24 @@ pub enum VerifierSpec {
 }
 
 /// The embedded key store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct StoreSpec {
     /// The SQLite file.
     pub path: PathBuf,
     /// What new keys begin with.
     pub prefix: String,
+    /// Secrets that the digests of keys are computed with, the present one first.
+    pub peppers: Vec<SecretString>,
 }
+
+impl PartialEq for StoreSpec {
+    /// As that of [`AdminSpec`].
+    fn eq(&self, other: &Self) -> bool {
+        let peppers = self.peppers.iter().map(SecretString::expose);
+        self.path == other.path
+            && self.prefix == other.prefix
+            && peppers.eq(other.peppers.iter().map(SecretString::expose))
+    }
+}
+
+impl Eq for StoreSpec {}

@@ -45,6 +45,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, BadUnit> {
     total.map(Duration::from_millis).ok_or_else(|| meant(text, &TIME, usize::MAX))
 }
 
+/// Reads a duration where it stands on a command line; the message says how it is written.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    duration(text).map_err(|error| match error.meant {
+        Some(meant) => format!("expected a duration such as `500ms`, `15m` or `90d`; did you mean `{meant}`?"),
+        None => "expected a duration such as `500ms`, `15m` or `90d`".to_owned(),
+    })
+}
+
 /// Reads `50KiB`, `10MB` or `512B`. `KiB` is 1024 bytes, `KB` is 1000.
 pub(super) fn size(text: &str) -> Result<u64, BadUnit> {
     let single = parts(text, &SIZE, exact).filter(|parts| parts.len() == 1);

@@ -8,7 +8,7 @@
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
 /// The HMAC key while no pepper is configured. Not a secret: it keeps our digests apart from any other use of
@@ -20,15 +20,29 @@ const DOMAIN: &[u8] = b"keyward api key digest v1";
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// How [`Digest::of`] computes, as the store writes it beside each digest; another way gets another name.
-    pub(super) const KIND: &'static str = "hmac-sha256";
-
-    /// The digest of the whole text of a key.
+    /// The digest of the whole text of a key, under no pepper.
     pub fn of(key: &str) -> Self {
         #[allow(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104 §2)")]
         let mut mac = Hmac::<Sha256>::new_from_slice(DOMAIN).expect("HMAC takes keys of any length");
         mac.update(key.as_bytes());
         Self(mac.finalize().into_bytes().into())
+    }
+
+    /// The plain SHA-256 of the whole text, as lists of keys that were made elsewhere have it.
+    pub(super) fn sha256(key: &str) -> Self {
+        Self(Sha256::digest(key.as_bytes()).into())
+    }
+
+    /// Reads 64 hex digits of either case.
+    pub(super) fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
+        }
+        Some(Self(bytes))
     }
 
     /// A digest as the store has it.
@@ -77,6 +91,16 @@ mod tests {
             let mut bytes = *digest.as_bytes();
             bytes[at] ^= 1;
             assert_ne!(digest, Digest::stored(bytes), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn imported_digests_are_the_usual_ones() {
+        // `printf abc | sha256sum`
+        let hex = "BA7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Digest::from_hex(hex), Some(Digest::sha256("abc")));
+        for bad in ["", &hex[1..], &hex.replace('B', "g"), &format!("{hex}0"), &"é".repeat(32)] {
+            assert_eq!(Digest::from_hex(bad), None, "{bad}");
         }
     }
 

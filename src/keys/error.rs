@@ -4,30 +4,30 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+use super::pepper::Scheme;
 use super::random::RandomError;
 
 /// The store could not do something. Always our side's fault, or the operator's; never the caller's, whose mistakes
 /// are [`InvalidKey`](super::InvalidKey) and [`NotAKeyId`](super::NotAKeyId).
 #[derive(Debug)]
 pub struct StoreError {
-    path: PathBuf,
+    place: String,
     /// Completes "cannot … the key store".
     doing: &'static str,
     fault: Fault,
 }
 
 impl StoreError {
-    pub(super) fn new(doing: &'static str, path: &Path, fault: Fault) -> Self {
-        Self { path: path.to_owned(), doing, fault }
+    pub(super) fn new(doing: &'static str, place: String, fault: Fault) -> Self {
+        Self { place, doing, fault }
     }
 
-    /// The store's file.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The store's file, or what else names its database.
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     /// What is wrong.
@@ -38,7 +38,7 @@ impl StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {} the key store {}: {}", self.doing, self.path.display(), self.fault)
+        write!(f, "cannot {} the key store {}: {}", self.doing, self.place, self.fault)
     }
 }
 
@@ -71,6 +71,10 @@ pub enum Fault {
     NoWriteAheadLog,
     /// The present moment has no date that can be stored.
     Clock,
+    /// There are keys under a pepper that is not configured.
+    UnknownPepper(Scheme),
+    /// What should be new is there already.
+    Taken,
     /// There was no randomness to make a key from.
     Random(RandomError),
     /// Anything else that the operating system or SQLite reports.
@@ -82,6 +86,8 @@ pub enum Fault {
 pub enum Cause {
     Io(io::Error),
     Sqlite(rusqlite::Error),
+    /// A column whose value makes no sense.
+    Column(&'static str),
 }
 
 impl fmt::Display for Fault {
@@ -113,6 +119,13 @@ impl fmt::Display for Fault {
                 f.write_str("its file system does not support a write-ahead log; put it on a local disk")
             }
             Self::Clock => f.write_str("the system clock shows no date between 1970 and 9999; set the clock"),
+            Self::UnknownPepper(scheme) => write!(
+                f,
+                "it holds keys under a pepper that is not configured ({}); correct `keys.store.pepper`, which may list \
+                 former peppers behind the present one",
+                scheme.as_str()
+            ),
+            Self::Taken => f.write_str("what should be new is there already"),
             Self::Random(error) => write!(f, "{error}"),
             Self::Failed(cause) => write!(f, "{cause}"),
         }
@@ -124,6 +137,7 @@ impl fmt::Display for Cause {
         match self {
             Self::Io(error) => error.fmt(f),
             Self::Sqlite(error) => error.fmt(f),
+            Self::Column(name) => write!(f, "the value of `{name}` makes no sense"),
         }
     }
 }

@@ -30,12 +30,17 @@ pub struct KeyPrefix(Box<str>);
 impl KeyPrefix {
     /// Accepts `[a-z0-9_]{1,32}`.
     pub fn new(text: &str) -> Result<Self, InvalidPrefix> {
+        if Self::is_prefix(text) { Ok(Self(text.into())) } else { Err(InvalidPrefix) }
+    }
+
+    fn is_prefix(text: &str) -> bool {
         let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
-        if (1..=MAX_PREFIX_CHARS).contains(&text.len()) && text.bytes().all(allowed) {
-            Ok(Self(text.into()))
-        } else {
-            Err(InvalidPrefix)
-        }
+        (1..=MAX_PREFIX_CHARS).contains(&text.len()) && text.bytes().all(allowed)
+    }
+
+    /// Whether `text` begins as a key of this prefix does.
+    pub fn begins(&self, text: &str) -> bool {
+        text.strip_prefix(self.as_str()).is_some_and(|rest| rest.starts_with('_'))
     }
 
     /// The prefix without the underscore that follows it in a key.
@@ -111,12 +116,13 @@ impl fmt::Debug for KeySecret {
     }
 }
 
-/// Whether `text` has the shape of our keys and a checksum that fits. Such a text is worth a lookup, no more.
-pub fn looks_valid(text: &str, prefix: &KeyPrefix) -> bool {
-    // By the known prefix, not by the last underscore: base62 has none, but the prefix may have several.
-    let tail = text.strip_prefix(prefix.as_str()).and_then(|rest| rest.strip_prefix('_'));
-    tail.is_some_and(|tail| {
-        tail.len() == RANDOM_CHARS + CHECKSUM_CHARS
+/// Whether `text` has the shape of our keys, under whichever prefix, and a checksum that fits. Such a text is worth a
+/// lookup, no more. Any prefix, because keys that were made under an earlier one stay valid.
+pub fn looks_valid(text: &str) -> bool {
+    // Base62 has no underscore, so the last one ends the prefix, which may have several.
+    text.rsplit_once('_').is_some_and(|(prefix, tail)| {
+        KeyPrefix::is_prefix(prefix)
+            && tail.len() == RANDOM_CHARS + CHECKSUM_CHARS
             && tail.bytes().all(|byte| byte.is_ascii_alphanumeric())
             && text.as_bytes()[text.len() - CHECKSUM_CHARS..]
                 == checksum(&text.as_bytes()[..text.len() - CHECKSUM_CHARS])

@@ -1,10 +1,10 @@
-//! The embedded key store: API keys in one SQLite file.
+//! The embedded key store: API keys in a database, by default one SQLite file.
 //!
 //! Enters: who a new key belongs to ([`NewKey`]), the moment and the randomness; later the text of a presented key,
-//! as a [`Digest`]. Leaves: a [`KeyRecord`] for a key that is known, and once, at its creation, the [`KeySecret`].
+//! as [`Candidates`]. Leaves: a [`KeyRecord`] for a key that is known, and once, at its creation, the [`KeySecret`].
 //!
 //! A presented key takes three steps, each cheaper than the next: [`looks_valid`] refuses typos and junk without any
-//! lookup, [`Digest::of`] turns the text into what is stored, [`Store::find`] answers with one indexed read. A
+//! lookup, [`Peppers::candidates`] turns the text into what may be stored, [`Store::find`] answers with one indexed read. A
 //! [`ChangeWatch`] tells when anybody, in this process or another, has written to the file.
 //!
 //! Everything here blocks on the disk: call it away from the workers that serve requests.
@@ -14,24 +14,36 @@
 //! Nothing here reads a clock, and randomness is an argument.
 
 mod digest;
+mod engine;
 mod error;
 mod file;
 mod format;
+mod import;
 mod instant;
+mod new;
+mod pepper;
 mod random;
 mod record;
 mod schema;
+mod sql;
+mod sqlite;
+mod steps;
 mod store;
 mod watch;
 
 #[cfg(test)]
 mod testing;
 
-pub use digest::Digest;
+pub use engine::{Restated, UseRow};
 pub use error::{Fault, StoreError};
 pub use format::{InvalidPrefix, KeyPrefix, KeySecret, looks_valid};
+pub use import::{ImportError, ImportMistake, Imported, ImportedKey, read_import};
 pub use instant::rfc3339;
+pub use new::{InvalidKey, KeyLimit, KeyOptions, NewKey, Reason};
+pub use pepper::{Candidates, InvalidPepper, Peppers, Scheme};
 pub use random::{Random, RandomError, SystemRandom};
-pub use record::{InvalidKey, KeyId, KeyKind, KeyRecord, KeyStatus, NewKey, NotAKeyId};
-pub use store::{CreatedKey, Revocation, Store};
+pub use record::{KeyId, KeyKind, KeyRecord, KeyStatus, NotAKeyId};
+pub use store::{
+    CreatedKey, FoundKey, KeyFilter, KeyPage, MAX_GRACE, Revocation, Rotation, SchemeCount, Standing, Store,
+};
 pub use watch::{Change, ChangeWatch};

@@ -15,7 +15,7 @@ use super::error::Fault;
 pub(super) const APPLICATION_ID: i64 = 0x4b57_5244;
 
 /// The step at index `n` leads from version `n` to `n + 1`. A released step never changes.
-const STEPS: [&str; 1] = [include_str!("schema/v1.sql")];
+const STEPS: [&str; 2] = [include_str!("schema/v1.sql"), include_str!("schema/v2.sql")];
 
 /// The version that this release reads and writes.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
@@ -53,9 +53,16 @@ fn version(transaction: &Transaction<'_>) -> Result<i64, Fault> {
     match (application, version) {
         (0, 0) if tables == 0 => Ok(0),
         (APPLICATION_ID, 1..=VERSION) => Ok(version),
-        (APPLICATION_ID, VERSION..) => Err(Fault::Newer { found: version, known: VERSION }),
+        (APPLICATION_ID, found) if found > VERSION => Err(Fault::Newer { found, known: VERSION }),
         _ => Err(Fault::Foreign),
     }
+}
+
+/// Fails if another release has brought the file to a later schema since it was opened: what this one would write or
+/// read there has another meaning.
+pub(super) fn expect_present(connection: &Connection) -> Result<(), Fault> {
+    let version: i64 = connection.prepare_cached("PRAGMA user_version")?.query_row((), |row| row.get(0))?;
+    if version == VERSION { Ok(()) } else { Err(Fault::Newer { found: version, known: VERSION }) }
 }
 
 /// Switches to a write-ahead log, with which readers and a writer do not wait for each other. A no-op after the first

@@ -1,35 +1,41 @@
-//! The store: keys are created, listed, found by digest and revoked in one SQLite file.
+//! The store: keys are created, imported, listed, found by digest, rotated and revoked.
 //!
-//! Enters: checked values, the moment, randomness, digests. Leaves: records; and the secret of a new key, once.
+//! Enters: checked values, the moment, randomness, presented keys. Leaves: records; and the secret of a new key, once.
 //!
-//! Invariants: a change is on disk when its call returns `Ok`, in the file that the path names. A key's text is
-//! never part of a statement. Several stores, in this process and others, can share a file.
+//! Invariants: a change is durable when its call returns `Ok`. A key's text is never part of a statement. What the
+//! configured peppers cannot tell is an error, never an unknown key.
 
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, named_params};
-
-use super::digest::Digest;
+use super::engine::{Added, Engine, NewRow, Restated, RotateOutcome, RotateRow, UseRow};
 use super::error::{Fault, StoreError};
-use super::file::{self, FileIdentity};
+use super::file;
 use super::format::{KeyPrefix, KeySecret};
+use super::import::{ImportError, Imported, ImportedKey};
 use super::instant::{from_millis, to_millis};
+use super::new::{NewKey, Reason};
+use super::pepper::{Candidates, Peppers, Scheme};
 use super::random::Random;
-use super::record::{KeyId, KeyKind, KeyRecord, KeyStatus, NewKey};
-use super::schema;
+use super::record::{KeyId, KeyRecord, KeyStatus};
+use super::sql;
+use super::sqlite::Sqlite;
 use super::watch::ChangeWatch;
 
-/// An open key store. Every call blocks on the disk.
+/// How many texts may open one key: the present one, and former ones in their grace time.
+const MAX_SECRETS: i64 = 8;
+
+/// The longest grace time of a rotation.
+pub const MAX_GRACE: Duration = Duration::from_secs(365 * 86_400);
+
+/// An open key store. Every call blocks on the database.
 #[derive(Debug)]
 pub struct Store {
-    path: PathBuf,
-    identity: FileIdentity,
-    connection: Connection,
+    engine: Box<dyn Engine>,
+    peppers: Peppers,
 }
 
-/// A new key: the only time that its secret is known.
+/// A new key, or a new text of one: the only time that its secret is known.
 #[derive(Debug)]
 pub struct CreatedKey {
     /// By which it is listed and revoked.
@@ -38,42 +44,132 @@ pub struct CreatedKey {
     pub secret: KeySecret,
 }
 
+/// What a presented text opens, usable or not.
+#[derive(Clone, Debug)]
+pub struct FoundKey {
+    /// The key.
+    pub record: KeyRecord,
+    /// Until when this text opens it, where it is a former one.
+    pub valid_until: Option<SystemTime>,
+    /// How its digest is to be replaced, where it is not under the present pepper.
+    pub restated: Option<Restated>,
+}
+
+impl FoundKey {
+    /// The moment from which this text is refused, whichever reason comes first.
+    pub fn expires_on(&self) -> Option<SystemTime> {
+        self.record.expires_on.into_iter().chain(self.valid_until).min()
+    }
+
+    /// Whether this text opens anything at `now`.
+    pub fn is_usable(&self, now: SystemTime) -> bool {
+        self.record.is_usable(now) && self.valid_until.is_none_or(|until| now < until)
+    }
+}
+
+/// Which keys a list shows. The default is all of them.
+#[derive(Clone, Debug, Default)]
+pub struct KeyFilter {
+    pub org_code: Option<String>,
+    pub user_id: Option<String>,
+    /// How the name begins, letter for letter.
+    pub name_prefix: Option<String>,
+    /// What the key is at a moment.
+    pub status: Option<(KeyStatus, SystemTime)>,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug)]
+pub struct KeyPage {
+    /// In the order of their ids: for keys that were made here that of their creation.
+    pub keys: Vec<KeyRecord>,
+    /// Where the next part begins, if there is one: behind this key, whether or not it is still there then.
+    pub next: Option<KeyId>,
+}
+
+/// What became of a rotation.
+#[derive(Debug)]
+pub enum Rotation {
+    /// The new text, and until when the former ones open the key; `None` when they do no longer.
+    Rotated { key: CreatedKey, grace_until: Option<SystemTime> },
+    /// A revoked key has no other text.
+    Revoked { on: SystemTime },
+    /// Nor has one whose own time is over.
+    Expired { on: SystemTime },
+    /// Too many former texts are in their grace time; nothing changed. A rotation without grace ends them all.
+    TooMany,
+    /// There is no such key.
+    NotFound,
+}
+
 /// What became of a revocation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revocation {
     /// The key is refused from now on.
     Revoked { on: SystemTime },
-    /// It was refused already; nothing changed, not even the moment of the first revocation.
+    /// It was refused already; nothing changed, neither the moment nor the reason of the first revocation.
     AlreadyRevoked { on: SystemTime },
     /// There is no such key.
     NotFound,
 }
 
+/// How many keys are stored under a scheme.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemeCount {
+    pub scheme: Scheme,
+    pub keys: u64,
+    /// What the configured peppers make of it.
+    pub standing: Standing,
+}
+
+/// What the configured peppers make of a scheme.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// That of new keys.
+    Current,
+    /// Another one; its keys move to the current one as they are used.
+    Former,
+    /// Its pepper is not configured.
+    Unknown,
+}
+
 impl Store {
     /// Opens the store at `path`, and makes it if there is none. A new file is private to its owner.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_at(path, file::create_private)
+    pub fn open(path: &Path, peppers: Peppers) -> Result<Self, StoreError> {
+        Self::open_at(path, peppers, file::create_private)
     }
 
     /// Opens the store at `path`, which must exist: looking must not leave an empty store behind.
-    pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
-        Self::open_at(path, |_| Ok(()))
+    pub fn open_existing(path: &Path, peppers: Peppers) -> Result<Self, StoreError> {
+        Self::open_at(path, peppers, |_| Ok(()))
     }
 
-    fn open_at(path: &Path, first: impl FnOnce(&Path) -> Result<(), Fault>) -> Result<Self, StoreError> {
-        let open = || {
-            let path = file::absolute(path)?;
-            first(&path)?;
-            let (mut connection, identity) = file::connect(&path)?;
-            schema::prepare(&mut connection)?;
-            Ok(Self { path, identity, connection })
-        };
-        open().map_err(|fault| StoreError::new("open", path, fault))
+    fn open_at(
+        path: &Path,
+        peppers: Peppers,
+        first: impl FnOnce(&Path) -> Result<(), Fault>,
+    ) -> Result<Self, StoreError> {
+        let opened = Sqlite::open(path, first);
+        let engine = opened.map_err(|fault| StoreError::new("open", path.display().to_string(), fault))?;
+        Ok(Self { engine: Box::new(engine), peppers })
     }
 
-    /// The store's file, as an absolute path.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Which database it is, for messages.
+    pub fn place(&self) -> String {
+        self.engine.place()
+    }
+
+    /// Fails if there are keys under a pepper that is not configured: to go on would be to refuse them all, or, with a
+    /// mistyped pepper, to make more keys under it. Called before anything is verified or made.
+    pub fn check_peppers(&self) -> Result<(), StoreError> {
+        self.expect_peppers().map_err(|fault| self.error("use", fault))
+    }
+
+    fn expect_peppers(&self) -> Result<(), Fault> {
+        match self.engine.schemes()?.iter().find(|scheme| !self.peppers.knows(scheme)) {
+            Some(scheme) => Err(Fault::UnknownPepper(scheme.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Makes a key and stores what is to be known of it. The secret is returned and forgotten.
@@ -84,187 +180,209 @@ impl Store {
         now: SystemTime,
         random: &mut dyn Random,
     ) -> Result<CreatedKey, StoreError> {
-        self.insert(new, prefix, now, random).map_err(|fault| self.error("create a key in", fault))
+        let mut create = || {
+            self.expect_peppers()?;
+            let created_on = to_millis(now).ok_or(Fault::Clock)?;
+            let id = KeyId::generate(created_on.unsigned_abs(), random)?;
+            let secret = KeySecret::generate(prefix, random)?;
+            let (scheme, digest) = self.peppers.digest(secret.expose());
+            let (prefix, suffix) = (prefix.as_str(), secret.suffix());
+            let row = NewRow { id: &id, new, scheme: &scheme, digest: &digest, prefix, suffix, created_on };
+            match self.engine.add(&[row])? {
+                Added::Done(added) if added == [true] => Ok(CreatedKey { id, secret }),
+                // A fresh id or a fresh secret that is there already: the randomness repeats itself.
+                Added::Done(_) | Added::Conflict(_) => Err(Fault::Random(super::RandomError::Stuck)),
+            }
+        };
+        create().map_err(|fault| self.error("create a key in", fault))
     }
 
-    fn insert(
+    /// Adds keys that were made elsewhere, by the SHA-256 of their text: all of them or none. A key that is there
+    /// already, by its id or by its digest in an earlier import, stays as it is.
+    pub fn import(&mut self, keys: &[ImportedKey], now: SystemTime) -> Result<Imported, ImportError> {
+        let mut import = || {
+            self.expect_peppers()?;
+            let now = to_millis(now).ok_or(Fault::Clock)?;
+            let scheme = Scheme::imported();
+            let mut rows = Vec::with_capacity(keys.len());
+            for key in keys {
+                rows.push(NewRow {
+                    id: &key.id,
+                    new: &key.new,
+                    scheme: &scheme,
+                    digest: &key.digest,
+                    prefix: &key.prefix,
+                    suffix: &key.suffix,
+                    created_on: key.created_on.map_or(Some(now), to_millis).ok_or(Fault::Clock)?,
+                });
+            }
+            if rows.is_empty() { Ok(Added::Done(Vec::new())) } else { self.engine.add(&rows) }
+        };
+        match import() {
+            Ok(Added::Done(added)) => {
+                let made = added.iter().filter(|&&is_new| is_new).count();
+                Ok(Imported { added: made, known: added.len() - made })
+            }
+            Ok(Added::Conflict(index)) => Err(ImportError::conflict(keys.get(index).map_or(0, |key| key.line))),
+            Err(fault) => Err(ImportError::Store(self.error("import keys into", fault))),
+        }
+    }
+
+    /// Gives a key another text. Former ones open it until `now + grace`, those of earlier rotations no longer than
+    /// they were said to. Id, limits and counts stay.
+    pub fn rotate(
         &mut self,
-        new: &NewKey,
+        id: &KeyId,
         prefix: &KeyPrefix,
+        grace: Duration,
         now: SystemTime,
         random: &mut dyn Random,
-    ) -> Result<CreatedKey, Fault> {
-        let created_on = to_millis(now).ok_or(Fault::Clock)?;
-        let id = KeyId::generate(created_on.unsigned_abs(), random)?;
-        let secret = KeySecret::generate(prefix, random)?;
-
-        self.write(|transaction| {
-            let mut insert = transaction.prepare_cached(INSERT)?;
-            Ok(insert.execute(named_params! {
-                ":id": id.as_str(),
-                ":digest": Digest::of(secret.expose()).as_bytes(),
-                ":digest_kind": Digest::KIND,
-                ":name": new.name(),
-                ":kind": new.kind().as_str(),
-                ":org_code": new.org_code(),
-                ":user_id": new.user_id(),
-                ":scopes": serde_json::Value::from(new.scopes()).to_string(),
-                ":prefix": prefix.as_str(),
-                ":suffix": secret.suffix(),
-                ":created_on": created_on,
-            })?)
-        })?;
-        Ok(CreatedKey { id, secret })
+    ) -> Result<Rotation, StoreError> {
+        let mut rotate = || {
+            self.expect_peppers()?;
+            let until = now.checked_add(grace.min(MAX_GRACE)).and_then(to_millis).ok_or(Fault::Clock)?;
+            let now = to_millis(now).ok_or(Fault::Clock)?;
+            let secret = KeySecret::generate(prefix, random)?;
+            let (scheme, digest) = self.peppers.digest(secret.expose());
+            let outcome = self.engine.rotate(&RotateRow {
+                id,
+                scheme: &scheme,
+                digest: &digest,
+                prefix: prefix.as_str(),
+                suffix: secret.suffix(),
+                now,
+                until,
+                max_secrets: MAX_SECRETS,
+            })?;
+            Ok(match outcome {
+                RotateOutcome::Done => Rotation::Rotated {
+                    key: CreatedKey { id: id.clone(), secret },
+                    grace_until: from_millis(until).filter(|_| until > now),
+                },
+                RotateOutcome::NotFound => Rotation::NotFound,
+                RotateOutcome::TooManySecrets => Rotation::TooMany,
+                RotateOutcome::Over(record) => match (record.revoked_on, record.expires_on) {
+                    (Some(on), _) => Rotation::Revoked { on },
+                    (None, Some(on)) => Rotation::Expired { on },
+                    (None, None) => Rotation::NotFound,
+                },
+            })
+        };
+        rotate().map_err(|fault| self.error("rotate a key in", fault))
     }
 
-    /// All keys, the oldest first.
-    pub fn list(&self) -> Result<Vec<KeyRecord>, StoreError> {
-        let list = || {
-            let mut statement = self.connection.prepare_cached(LIST)?;
-            Ok(statement.query_map((), record)?.collect::<rusqlite::Result<_>>()?)
+    /// Takes a key back, for good, with all its texts.
+    pub fn revoke(&mut self, id: &KeyId, reason: Option<&Reason>, now: SystemTime) -> Result<Revocation, StoreError> {
+        let mut revoke = || {
+            let now = to_millis(now).ok_or(Fault::Clock)?;
+            let (changed, record) = self.engine.revoke(id, now, reason.map(Reason::as_str))?;
+            Ok(match record.and_then(|record| record.revoked_on) {
+                None => Revocation::NotFound,
+                Some(on) if changed => Revocation::Revoked { on },
+                Some(on) => Revocation::AlreadyRevoked { on },
+            })
         };
-        list().map_err(|fault| self.error("list the keys of", fault))
+        revoke().map_err(|fault| self.error("revoke a key in", fault))
+    }
+
+    /// Deletes the keys that were revoked or have expired by `before`, and says how many. What is deleted is unknown
+    /// from then on: it can be neither listed nor explained.
+    pub fn delete_old(&mut self, before: SystemTime) -> Result<u64, StoreError> {
+        let mut delete = || self.engine.delete_old(to_millis(before).ok_or(Fault::Clock)?);
+        delete().map_err(|fault| self.error("delete keys from", fault))
+    }
+
+    /// A part of the keys that `filter` names, behind `after`, at most `count` of them.
+    pub fn page(&self, filter: &KeyFilter, after: Option<&KeyId>, count: usize) -> Result<KeyPage, StoreError> {
+        let (statement, values) = sql::page(filter, after, count.saturating_add(1));
+        let read = self.engine.page(&statement, &values);
+        let mut keys = read.map_err(|fault| self.error("list the keys of", fault))?;
+        let has_more = keys.len() > count;
+        keys.truncate(count);
+        let next = keys.last().map(|last| last.id.clone()).filter(|_| has_more);
+        Ok(KeyPage { keys, next })
     }
 
     /// The key with this id.
     pub fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        let get = || Ok(self.connection.prepare_cached(GET)?.query_row([id.as_str()], record).optional()?);
-        get().map_err(|fault| self.error("read a key from", fault))
+        self.engine.get(id).map_err(|fault| self.error("read a key from", fault))
     }
 
-    /// The key with this digest, usable or not: one indexed read.
-    pub fn find(&self, digest: &Digest) -> Result<Option<KeyRecord>, StoreError> {
-        let find = || {
-            let mut statement = self.connection.prepare_cached(FIND)?;
-            let found = statement.query_row((digest.as_bytes(), Digest::KIND), |row| {
-                Ok((Digest::stored(row.get("digest")?), record(row)?))
-            });
-            // The index has compared the digests already; who is let in is decided by our own comparison.
-            Ok(found.optional()?.filter(|(stored, _)| stored == digest).map(|(_, record)| record))
+    /// What a presented key may be stored as; needs no database, so it can be computed anywhere.
+    pub fn peppers(&self) -> &Peppers {
+        &self.peppers
+    }
+
+    /// The key that a presented text opens, usable or not: one indexed read, and one more for each further scheme that
+    /// is in use.
+    pub fn find(&self, candidates: &Candidates) -> Result<Option<FoundKey>, StoreError> {
+        self.look_up(candidates).map_err(|fault| self.error("read a key from", fault))
+    }
+
+    fn look_up(&self, candidates: &Candidates) -> Result<Option<FoundKey>, Fault> {
+        let schemes = self.engine.schemes()?;
+        for (scheme, digest) in candidates.iter().filter(|(scheme, _)| schemes.contains(scheme)) {
+            if let Some((record, valid_until)) = self.engine.find(scheme, digest)? {
+                let current = candidates.current().filter(|(current, _)| current != scheme);
+                let restated = current.map(|to| Restated { from: *digest, to: to.clone() });
+                return Ok(Some(FoundKey { record, valid_until, restated }));
+            }
+        }
+        // It may be one of those that another process has stored under a pepper of its own.
+        self.expect_peppers().map(|()| None)
+    }
+
+    /// Whether keys are stored by the plain SHA-256 of a text that was made elsewhere, which can have any form.
+    pub fn has_imported(&self) -> Result<bool, StoreError> {
+        let schemes = self.engine.schemes().map_err(|fault| self.error("read", fault))?;
+        Ok(schemes.iter().any(Scheme::is_imported))
+    }
+
+    /// Writes what keys were used for; wakes no watch.
+    pub fn note_uses(&mut self, uses: &[UseRow]) -> Result<(), StoreError> {
+        if uses.is_empty() {
+            return Ok(());
+        }
+        self.engine.note_uses(uses).map_err(|fault| self.error("note the use of keys in", fault))
+    }
+
+    /// How many keys hang on which pepper. Reads an index of all keys.
+    pub fn count_schemes(&self) -> Result<Vec<SchemeCount>, StoreError> {
+        let counts = self.engine.count_schemes().map_err(|fault| self.error("count the keys of", fault))?;
+        let standing = |scheme: &Scheme| {
+            if *scheme == self.peppers.current() {
+                Standing::Current
+            } else if self.peppers.knows(scheme) {
+                Standing::Former
+            } else {
+                Standing::Unknown
+            }
         };
-        find().map_err(|fault| self.error("read a key from", fault))
+        let counts = counts.into_iter();
+        Ok(counts.map(|(scheme, keys)| SchemeCount { standing: standing(&scheme), scheme, keys }).collect())
     }
 
-    /// Takes a key back, for good.
-    pub fn revoke(&mut self, id: &KeyId, now: SystemTime) -> Result<Revocation, StoreError> {
-        self.mark_revoked(id, now).map_err(|fault| self.error("revoke a key in", fault))
-    }
-
-    fn mark_revoked(&mut self, id: &KeyId, now: SystemTime) -> Result<Revocation, Fault> {
-        let now = to_millis(now).ok_or(Fault::Clock)?;
-        let (changed, revoked_on) = self.write(|transaction| {
-            let changed = transaction.prepare_cached(REVOKE)?.execute((id.as_str(), now))?;
-            let mut after = transaction.prepare_cached(REVOKED_ON)?;
-            Ok((changed, after.query_row([id.as_str()], |row| row.get::<_, Moment>(0)).optional()?))
-        })?;
-        Ok(match (revoked_on, changed) {
-            (None, _) => Revocation::NotFound,
-            (Some(Moment(on)), 0) => Revocation::AlreadyRevoked { on },
-            (Some(Moment(on)), _) => Revocation::Revoked { on },
-        })
-    }
-
-    /// Makes one change, all or nothing. Once this returns `Ok`, the change is on disk in the file that the path names.
-    fn write<T>(&mut self, change: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
-        self.identity.expect_at(&self.path)?;
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let changed = change(&transaction)?;
-        transaction.commit()?;
-        // Again: what was written to a file that lost its name in the meantime is lost with it.
-        self.identity.expect_at(&self.path)?;
-        // The change is on disk, in the log, whatever becomes of this.
-        let _ = schema::empty_log(&self.connection);
-        Ok(changed)
-    }
-
-    /// Watches this store's file for changes, by any connection, from now on. Start to watch before reading what a
-    /// change shall undo.
+    /// Watches this store for changes, by anybody, from now on. Start to watch before reading what a change shall undo.
     pub fn watch(&self) -> Result<ChangeWatch, StoreError> {
-        ChangeWatch::new(&self.path, self.identity)
+        let watch = self.engine.watch().map_err(|fault| self.error("watch", fault))?;
+        Ok(ChangeWatch::new(self.place(), watch))
     }
 
     fn error(&self, doing: &'static str, fault: Fault) -> StoreError {
-        StoreError::new(doing, &self.path, fault)
+        StoreError::new(doing, self.place(), fault)
     }
 }
 
-/// The columns of a [`KeyRecord`], once for every statement that reads one.
-macro_rules! select {
-    ($($more:literal),*) => {
-        concat!(
-            "SELECT id, digest, name, kind, org_code, user_id, scopes, prefix, suffix, status, \
-             created_on, revoked_on, revoked_reason, expires_on FROM api_keys ",
-            $($more),*
-        )
-    };
-}
-
-const INSERT: &str = "INSERT INTO api_keys \
-    (id, digest, digest_kind, name, kind, org_code, user_id, scopes, prefix, suffix, status, created_on) VALUES \
-    (:id, :digest, :digest_kind, :name, :kind, :org_code, :user_id, :scopes, :prefix, :suffix, 'active', :created_on)";
-const LIST: &str = select!("ORDER BY created_on, id");
-const GET: &str = select!("WHERE id = ?1");
-const FIND: &str = select!("WHERE digest = ?1 AND digest_kind = ?2");
-const REVOKE: &str = "UPDATE api_keys SET status = 'revoked', revoked_on = ?2 WHERE id = ?1 AND status <> 'revoked'";
-const REVOKED_ON: &str = "SELECT revoked_on FROM api_keys WHERE id = ?1";
-
-fn record(row: &Row<'_>) -> rusqlite::Result<KeyRecord> {
-    let moment = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<Moment>>(column)?.map(|Moment(at)| at));
-    Ok(KeyRecord {
-        id: row.get("id")?,
-        name: row.get("name")?,
-        kind: row.get("kind")?,
-        org_code: row.get("org_code")?,
-        user_id: row.get("user_id")?,
-        scopes: row.get::<_, Scopes>("scopes")?.0,
-        prefix: row.get("prefix")?,
-        suffix: row.get("suffix")?,
-        status: row.get("status")?,
-        created_on: row.get::<_, Moment>("created_on")?.0,
-        revoked_on: moment("revoked_on")?,
-        revoked_reason: row.get("revoked_reason")?,
-        expires_on: moment("expires_on")?,
-    })
-}
-
-struct Moment(SystemTime);
-
-impl FromSql for Moment {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        let millis = value.as_i64()?;
-        from_millis(millis).map(Self).ok_or(FromSqlError::OutOfRange(millis))
+#[cfg(test)]
+impl Store {
+    /// All keys.
+    pub(crate) fn list(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        self.page(&KeyFilter::default(), None, usize::MAX - 1).map(|page| page.keys)
     }
-}
 
-struct Scopes(Vec<String>);
-
-impl FromSql for Scopes {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        serde_json::from_str(value.as_str()?).map(Self).map_err(FromSqlError::other)
-    }
-}
-
-impl FromSql for KeyId {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        Self::parse(value.as_str()?).map_err(FromSqlError::other)
-    }
-}
-
-impl FromSql for KeyKind {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        let text = value.as_str()?;
-        [Self::Organization, Self::User].into_iter().find(|kind| kind.as_str() == text).ok_or(FromSqlError::InvalidType)
-    }
-}
-
-/// A status that this release does not know is an error, so the key opens nothing.
-impl FromSql for KeyStatus {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        let text = value.as_str()?;
-        [Self::Active, Self::Revoked]
-            .into_iter()
-            .find(|status| status.as_str() == text)
-            .ok_or(FromSqlError::InvalidType)
+    /// What `key` opens.
+    pub(crate) fn find_key(&self, key: &str) -> Result<Option<FoundKey>, StoreError> {
+        self.find(&self.peppers.candidates(key))
     }
 }
 

@@ -25,7 +25,16 @@ impl Home {
     }
 
     pub fn open(&self) -> Store {
-        Store::open(&self.path()).expect("a good store")
+        self.open_with(Peppers::default())
+    }
+
+    pub fn open_with(&self, peppers: Peppers) -> Store {
+        Store::open(&self.path(), peppers).expect("a good store")
+    }
+
+    /// Another engine on the same file, to look beneath the store.
+    pub(super) fn engine(&self) -> sqlite::Sqlite {
+        sqlite::Sqlite::open(&self.path(), file::create_private).expect("a good store")
     }
 }
 
@@ -146,7 +155,7 @@ fn child() {
     let (Some(task), Some(path), Some(_go)) = (lines.next(), lines.next(), lines.next()) else { return };
     // Written straight to the descriptor: an acknowledgement must be out before the next step.
     let report = |text: &str| std::io::stdout().write_all(format!("\nREPORT {text}\n").as_bytes()).expect("a reader");
-    let mut store = match Store::open(Path::new(&path)) {
+    let mut store = match Store::open(Path::new(&path), Peppers::default()) {
         Ok(store) => store,
         Err(error) => return report(&error.to_string()),
     };
@@ -164,9 +173,33 @@ fn child() {
             create(&mut store);
         },
         ("revoke-and-abort", id) => {
-            let revoked = store.revoke(&KeyId::parse(id).expect("an id"), at(1_700_000_001)).expect("a good store");
+            let revoked =
+                store.revoke(&KeyId::parse(id).expect("an id"), None, at(1_700_000_001)).expect("a good store");
             report(&format!("{revoked:?}"));
             std::process::abort();
+        }
+        ("die-after", rest) => {
+            let words: Vec<&str> = rest.split(' ').collect();
+            let [steps, change, id] = words[..] else { panic!("three words") };
+            let (id, now) = (KeyId::parse(id).expect("an id"), at(1_700_000_010));
+            report("ready");
+            steps::testing::die_after(steps.parse().expect("a number"));
+            let new = match change {
+                "create" => try_create(&mut store, "n").expect("a good store"),
+                "rotate" => {
+                    let hour = Duration::from_secs(3600);
+                    match store.rotate(&id, &KeyPrefix::default(), hour, now, &mut SystemRandom).expect("a good store")
+                    {
+                        Rotation::Rotated { key, .. } => key,
+                        other => panic!("{other:?}"),
+                    }
+                }
+                _ => {
+                    store.revoke(&id, None, now).expect("a good store");
+                    return report(&format!("{id} revoked"));
+                }
+            };
+            report(&format!("{} {}", new.id, new.secret.expose()));
         }
         _ => panic!("unknown task {task}"),
     }

@@ -30,6 +30,8 @@ pub struct Metrics {
     pub reload_success: IntGauge,
     /// Failed attempts to write usage records; what could not be written is kept and tried again.
     pub usage_write_errors: IntCounter,
+    /// Uses of keys that could not be written to the key store.
+    pub key_uses_dropped: IntCounter,
     /// What one verification took, in seconds.
     pub verification_seconds: Histogram,
 }
@@ -122,6 +124,10 @@ impl Metrics {
             reload_success: gauge(
                 "keyward_config_last_reload_success",
                 "1 if the last configuration load took effect",
+            )?,
+            key_uses_dropped: counter(
+                "keyward_key_uses_dropped_total",
+                "Uses of keys that could not be written to the key store",
             )?,
             usage_write_errors: counter("keyward_usage_write_errors_total", "Failed writes of usage records")?,
             verification_seconds,

@@ -529,9 +529,9 @@ async fn until_status(request: &Request, status: u16) {
 }
 
 fn revoke(proxy: &Proxy, id: &str) {
-    let mut store = keyward::keys::Store::open(&proxy.store()).expect("the store");
+    let mut store = keyward::keys::Store::open(&proxy.store(), keyward::keys::Peppers::default()).expect("the store");
     let id = keyward::keys::KeyId::parse(id).expect("an id");
-    store.revoke(&id, proxy.clock.now().wall).expect("revoked");
+    store.revoke(&id, None, proxy.clock.now().wall).expect("revoked");
 }
 
 /// A key of nobody, which no command makes: written past the store's own checks.
@@ -539,7 +539,7 @@ fn ownerless_key(proxy: &Proxy) -> String {
     let (id, key) = proxy.create_key(Some("org_gone"), None, &["write:ai_chat"]);
     let store = rusqlite::Connection::open(proxy.store()).expect("the store");
     store.pragma_update(None, "ignore_check_constraints", true).expect("a pragma");
-    let changed = store.execute("UPDATE api_keys SET org_code = NULL WHERE id = ?1", [id]).expect("an update");
+    let changed = store.execute("UPDATE key_records SET org_code = NULL WHERE id = ?1", [id]).expect("an update");
     assert_eq!(changed, 1);
     key
 }

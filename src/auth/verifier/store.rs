@@ -4,6 +4,8 @@
 //! answer and many times a second, so that a change made by anyone is seen long before a cache entry ends.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -11,9 +13,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::VerifierError;
+use super::uses::{Counters, UseLog};
 use crate::auth::KeyText;
-use crate::keys::{Change, ChangeWatch, Digest, KeyPrefix, KeyRecord, Store, StoreError, looks_valid};
-use crate::policy::Principal;
+use crate::keys::{
+    Candidates, Change, ChangeWatch, FoundKey, KeyLimit, KeyPrefix, Peppers, Store, StoreError, looks_valid,
+};
+use crate::observe::Metrics;
+use crate::policy::{KeyTerms, Limit, Principal, Rate, Subject};
 use crate::time::Clock;
 
 /// How often the file is looked at while nobody asks.
@@ -31,7 +37,7 @@ impl From<StoreError> for VerifierError {
 type Answer = Result<Option<Principal>, VerifierError>;
 
 struct Job {
-    digest: Digest,
+    candidates: Candidates,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -40,6 +46,10 @@ struct Job {
 pub struct StoreVerifier {
     jobs: SyncSender<Job>,
     prefix: KeyPrefix,
+    peppers: Peppers,
+    /// Whether the store has imported keys, whose texts can have any form.
+    has_imported: Arc<AtomicBool>,
+    uses: UseLog,
 }
 
 impl StoreVerifier {
@@ -47,33 +57,52 @@ impl StoreVerifier {
     pub fn start(
         path: &Path,
         prefix: KeyPrefix,
+        peppers: Peppers,
         clock: Clock,
+        metrics: Arc<Metrics>,
         on_change: Box<dyn Fn() + Send>,
     ) -> Result<Self, VerifierError> {
         if !path.exists() {
             tracing::warn!(path = %path.display(), "the key store is new: no key is valid until one is made");
         }
-        let store = Store::open(path)?;
+        let store = Store::open(path, peppers.clone())?;
+        store.check_peppers()?;
         let watch = store.watch()?;
+        let has_imported = Arc::new(AtomicBool::new(store.has_imported()?));
+        let uses = UseLog::start(path, peppers.clone(), clock.clone(), metrics)?;
         let (jobs, queue) = sync_channel(QUEUE);
-        let keeper = Keeper { path: path.to_owned(), open: Some((store, watch)), clock, on_change };
+        let keeper = Keeper {
+            path: path.to_owned(),
+            peppers: peppers.clone(),
+            open: Some((store, watch)),
+            clock,
+            on_change,
+            has_imported: Arc::clone(&has_imported),
+            counters: uses.counters(),
+        };
         thread::Builder::new()
             .name("key-store".to_owned())
             .spawn(move || keeper.run(&queue))
             .map_err(|error| VerifierError::new(format!("cannot start the key store's thread: {error}")))?;
-        Ok(Self { jobs, prefix })
+        Ok(Self { jobs, prefix, peppers, has_imported, uses })
     }
 
-    /// Whether the text has the shape and the checksum of this store's keys. Costs no lookup.
+    /// Whether the text has the shape and the checksum of this store's keys, or may be an imported one: any text that
+    /// does not begin as ours do, while there are imported keys. Costs no lookup.
     pub(in crate::auth) fn could_be_key(&self, key: &KeyText) -> bool {
-        looks_valid(key.expose(), &self.prefix)
+        looks_valid(key.expose()) || (self.has_imported.load(Ordering::Relaxed) && !self.prefix.begins(key.expose()))
+    }
+
+    /// Writes what is only counted so far.
+    pub(in crate::auth) async fn flush(&self) {
+        self.uses.flush().await;
     }
 
     /// The key's owner, or `None` for a key that is unknown, revoked or expired.
     pub(super) async fn verify(&self, key: &KeyText) -> Answer {
         let (answer, wait) = oneshot::channel();
         self.jobs
-            .try_send(Job { digest: Digest::of(key.expose()), answer })
+            .try_send(Job { candidates: self.peppers.candidates(key.expose()), answer })
             .map_err(|_| VerifierError::new("too many verifications are waiting for the key store"))?;
         wait.await.map_err(|_| VerifierError::new("the key store's thread has ended"))?
     }
@@ -82,10 +111,13 @@ impl StoreVerifier {
 /// The store's thread.
 struct Keeper {
     path: PathBuf,
+    peppers: Peppers,
     /// `None` while the store cannot be used: nothing is verified then, and every round tries to open it again.
     open: Option<(Store, ChangeWatch)>,
     clock: Clock,
     on_change: Box<dyn Fn() + Send>,
+    has_imported: Arc<AtomicBool>,
+    counters: Counters,
 }
 
 impl Keeper {
@@ -99,17 +131,19 @@ impl Keeper {
             let watched = self.watch();
             if let Some(job) = job {
                 // Whoever asked may be gone; then nobody misses the answer.
-                let _ = job.answer.send(watched.and_then(|()| self.find(&job.digest)));
+                let _ = job.answer.send(watched.and_then(|()| self.find(&job.candidates)));
             }
         }
     }
 
     fn watch(&mut self) -> Result<(), VerifierError> {
-        let Some((_, watch)) = &mut self.open else { return self.reopen() };
+        let Some((store, watch)) = &mut self.open else { return self.reopen() };
         match watch.poll() {
             Ok(Change::Unchanged) => Ok(()),
             Ok(Change::Changed) => {
+                let has_imported = store.has_imported();
                 (self.on_change)();
+                self.has_imported.store(has_imported?, Ordering::Relaxed);
                 Ok(())
             }
             Ok(Change::Replaced) => {
@@ -133,25 +167,40 @@ impl Keeper {
 
     /// Never makes a new file: an empty store in place of a lost one would answer "invalid" to every key.
     fn reopen(&mut self) -> Result<(), VerifierError> {
-        let store = Store::open_existing(&self.path)?;
+        let store = Store::open_existing(&self.path, self.peppers.clone())?;
+        store.check_peppers()?;
         let watch = store.watch()?;
+        self.has_imported.store(store.has_imported()?, Ordering::Relaxed);
         tracing::info!(path = %self.path.display(), "the key store is open again");
         self.open = Some((store, watch));
         (self.on_change)();
         Ok(())
     }
 
-    fn find(&self, digest: &Digest) -> Answer {
+    fn find(&self, candidates: &Candidates) -> Answer {
         let Some((store, _)) = &self.open else { return Err(VerifierError::new("the key store is not open")) };
-        match store.find(digest)? {
-            Some(record) if record.is_usable(self.clock.now().wall) => principal(&record).map(Some),
+        match store.find(candidates)? {
+            Some(found) if found.is_usable(self.clock.now().wall) => self.principal(found).map(Some),
             Some(_) | None => Ok(None),
         }
     }
+
+    fn principal(&self, found: FoundKey) -> Result<Principal, VerifierError> {
+        let expires = found.expires_on();
+        let FoundKey { record, restated, .. } = found;
+        let (org, user) = (record.org_code.as_deref(), record.user_id.as_deref());
+        let principal = Principal::new(record.id.as_str(), org, user, &record.scopes, expires)
+            .map_err(|error| VerifierError::new(format!("key {} cannot be stamped: {error}", record.id.as_str())))?;
+        Ok(principal.under(KeyTerms {
+            allow_from: record.allow_from.into(),
+            limit: record.limit.map(|limit| Arc::new(own_limit(limit))),
+            uses: self.counters.of(&record.id, restated),
+        }))
+    }
 }
 
-fn principal(record: &KeyRecord) -> Result<Principal, VerifierError> {
-    let (org, user) = (record.org_code.as_deref(), record.user_id.as_deref());
-    Principal::new(record.id.as_str(), org, user, &record.scopes, record.expires_on)
-        .map_err(|error| VerifierError::new(format!("key {} cannot be stamped: {error}", record.id.as_str())))
+/// No limit of the configuration has this name, which would share the bucket: its names have no space.
+fn own_limit(limit: KeyLimit) -> Limit {
+    let rate = Rate { requests: limit.requests(), per: limit.per(), capacity: limit.requests() };
+    Limit { name: "key's own".into(), rate, by: Subject::Key }
 }

@@ -4,12 +4,13 @@ use std::io::{self, Write};
 use std::time::SystemTime;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use crate::keys::{CreatedKey, KeyId, KeyRecord, KeyStatus, NewKey, rfc3339};
+use crate::keys::{CreatedKey, KeyId, KeyLimit, KeyRecord, KeyStatus, NewKey, SchemeCount, Standing, rfc3339};
 
-/// The new key as JSON. Written piece by piece: a serializer's buffer would be a copy of the key that nobody wipes.
+/// A new key, or a new text of one, as JSON. Written piece by piece: a serializer's buffer would be a copy of the key that nobody wipes.
 /// Neither part has a character that JSON escapes.
-pub(super) fn created_json(key: &CreatedKey, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn secret_json(key: &CreatedKey, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, r#"{{"id": "{}", "key": "{}"}}"#, key.id, key.secret.expose())
 }
 
@@ -23,44 +24,124 @@ pub(super) fn created(key: &CreatedKey, new: &NewKey, out: &mut dyn Write) -> io
     writeln!(out, "Keep the key in a safe place now: it is not stored and will not be shown again.")
 }
 
-/// All keys as an array.
-pub(super) fn list_json(records: &[KeyRecord], out: &mut dyn Write) -> io::Result<()> {
-    /// Kinde's `get` fields, as far as we have them, and ours behind.
-    #[derive(Serialize)]
-    struct Key<'a> {
-        id: &'a str,
-        name: &'a str,
-        #[serde(rename = "type")]
-        kind: &'a str,
-        status: &'a str,
-        key_prefix: &'a str,
-        key_suffix: &'a str,
-        created_on: String,
-        scopes: &'a [String],
-        organization_id: Option<&'a str>,
-        user_id: Option<&'a str>,
-        revoked_on: Option<String>,
-        expires_on: Option<String>,
+/// A key's new text for a person.
+pub(super) fn rotated(key: &CreatedKey, grace_until: Option<SystemTime>, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "id      {}", key.id)?;
+    writeln!(out, "key     {}", key.secret.expose())?;
+    writeln!(out)?;
+    writeln!(out, "Keep the key in a safe place now: it is not stored and will not be shown again.")?;
+    match grace_until {
+        Some(until) => writeln!(out, "The former key opens the same until {}.", rfc3339(until)),
+        None => writeln!(out, "The former key opens nothing any more."),
     }
+}
 
-    let keys: Vec<Key<'_>> = records
-        .iter()
-        .map(|record| Key {
-            id: record.id.as_str(),
-            name: &record.name,
-            kind: record.kind.as_str(),
-            status: record.status.as_str(),
-            key_prefix: &record.prefix,
-            key_suffix: &record.suffix,
-            created_on: rfc3339(record.created_on),
-            scopes: &record.scopes,
-            organization_id: record.org_code.as_deref(),
-            user_id: record.user_id.as_deref(),
-            revoked_on: record.revoked_on.map(rfc3339),
-            expires_on: record.expires_on.map(rfc3339),
-        })
-        .collect();
-    write_json(&keys, out)
+/// Kinde's `get` fields, as far as we have them, and ours behind.
+fn json(record: &KeyRecord, now: SystemTime) -> Value {
+    let moment = |moment: Option<SystemTime>| moment.map(rfc3339);
+    let limit = |limit: KeyLimit| json!({"requests": limit.requests(), "per_ms": limit.per().as_millis() as u64});
+    json!({
+        "id": record.id.as_str(),
+        "name": record.name,
+        "type": record.kind().as_str(),
+        "status": record.status(now).as_str(),
+        "key_prefix": record.prefix,
+        "key_suffix": record.suffix,
+        "created_on": rfc3339(record.created_on),
+        "created_by": record.created_by,
+        "last_verified_on": moment(record.last_used_on),
+        "verification_count": record.use_count,
+        "api_ids": record.api_ids,
+        "scopes": record.scopes,
+        "organization_id": record.org_code,
+        "user_id": record.user_id,
+        "expires_on": moment(record.expires_on),
+        "rotated_on": moment(record.rotated_on),
+        "grace_until": moment(record.grace(now)),
+        "revoked_on": moment(record.revoked_on),
+        "revoked_reason": record.revoked_reason,
+        "allow_from": record.allow_from.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "limit": record.limit.map(limit),
+        "metadata": record.metadata,
+    })
+}
+
+/// Keys as an array.
+pub(super) fn list_json(records: &[KeyRecord], now: SystemTime, out: &mut dyn Write) -> io::Result<()> {
+    write_json(&records.iter().map(|record| json(record, now)).collect::<Vec<_>>(), out)
+}
+
+/// One key as an object.
+pub(super) fn record_json(record: &KeyRecord, now: SystemTime, out: &mut dyn Write) -> io::Result<()> {
+    write_json(&json(record, now), out)
+}
+
+/// Everything about one key, a fact a line; what it does not have is left out.
+pub(super) fn record(record: &KeyRecord, now: SystemTime, out: &mut dyn Write) -> io::Result<()> {
+    let mut line = |name: &str, value: &str| writeln!(out, "{name:9} {value}");
+    line("id", record.id.as_str())?;
+    line("name", &record.name)?;
+    line("owner", &owner(record.org_code.as_deref(), record.user_id.as_deref()))?;
+    line("scopes", &scopes(&record.scopes))?;
+    line("status", record.status(now).as_str())?;
+    line("key", &record.hint())?;
+    let by = record.created_by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    line("created", &format!("{}{by}", rfc3339(record.created_on)))?;
+    if let Some(on) = record.expires_on {
+        line("expires", &rfc3339(on))?;
+    }
+    if let Some(on) = record.rotated_on {
+        let until = record.grace(now).map(|until| format!(", the former key opens until {}", rfc3339(until)));
+        line("rotated", &format!("{}{}", rfc3339(on), until.unwrap_or_default()))?;
+    }
+    if let Some(on) = record.revoked_on {
+        let reason = record.revoked_reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        line("revoked", &format!("{}{reason}", rfc3339(on)))?;
+    }
+    let used = record.last_used_on.map(|on| format!(", last on {}", rfc3339(on))).unwrap_or_default();
+    line("used", &format!("{} times{used}", record.use_count))?;
+    if !record.allow_from.is_empty() {
+        let ranges: Vec<String> = record.allow_from.iter().map(ToString::to_string).collect();
+        line("from", &ranges.join(" "))?;
+    }
+    if let Some(limit) = record.limit {
+        line("limit", &format!("{} per {}", limit.requests(), humantime::format_duration(limit.per())))?;
+    }
+    for (name, value) in &record.metadata {
+        line("meta", &format!("{name}={value}"))?;
+    }
+    Ok(())
+}
+
+/// Numbers by name.
+pub(super) fn counts_json(counts: &[(&str, u64)], out: &mut dyn Write) -> io::Result<()> {
+    let counts: serde_json::Map<String, Value> =
+        counts.iter().map(|&(name, count)| (name.to_owned(), count.into())).collect();
+    write_json(&counts, out)
+}
+
+/// Which keys hang on which pepper, as an array.
+pub(super) fn schemes_json(counts: &[SchemeCount], out: &mut dyn Write) -> io::Result<()> {
+    let row = |count: &SchemeCount| json!({"scheme": count.scheme.as_str(), "keys": count.keys, "standing": standing(count.standing)});
+    write_json(&counts.iter().map(row).collect::<Vec<_>>(), out)
+}
+
+/// Which keys hang on which pepper, for a person.
+pub(super) fn schemes(counts: &[SchemeCount], out: &mut dyn Write) -> io::Result<()> {
+    if counts.is_empty() {
+        return writeln!(out, "There are no keys yet.");
+    }
+    counts.iter().try_for_each(|count| {
+        writeln!(out, "{:30} {:8}  {} keys", count.scheme.as_str(), standing(count.standing), count.keys)
+    })
+}
+
+fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Current => "current",
+        Standing::Former => "former",
+        Standing::Unknown => "unknown",
+    }
 }
 
 /// All keys as a table.
@@ -84,10 +165,7 @@ pub(super) fn list(records: &[KeyRecord], now: SystemTime, out: &mut dyn Write) 
 }
 
 fn row(record: &KeyRecord, now: SystemTime) -> [String; 7] {
-    let status = match record.status {
-        KeyStatus::Active if !record.is_usable(now) => "expired",
-        status => status.as_str(),
-    };
+    let status = record.status(now).as_str();
     [
         record.id.to_string(),
         record.name.clone(),

@@ -2,7 +2,8 @@ use clap::Parser;
 use serde_json::Value;
 
 use super::*;
-use crate::keys::{Digest, looks_valid, rfc3339};
+use crate::keys::{looks_valid, rfc3339};
+use crate::time::Clock;
 
 /// The arguments as a person types them behind `keyward keys`.
 #[derive(Debug, Parser)]
@@ -31,9 +32,14 @@ impl Place {
 
     fn run(&self, arguments: &[&str]) -> Result<String, String> {
         let mut out = Vec::new();
-        run(&parse(arguments), &self.store(), &KeyPrefix::default(), &self.clock, &mut out)
-            .map_err(|error| error.to_string())?;
+        self.run_into(arguments, &mut out).map_err(|error| error.to_string())?;
         Ok(String::from_utf8(out).expect("text"))
+    }
+
+    fn run_into(&self, arguments: &[&str], out: &mut dyn Write) -> Result<(), KeysError> {
+        let (path, prefix, peppers) = (self.store(), KeyPrefix::default(), Peppers::default());
+        let target = Target { path: &path, prefix: &prefix, peppers: &peppers, now: self.clock.now().wall };
+        run(&parse(arguments), &target, None, out)
     }
 
     /// Creates a key with `--json`; its id and text.
@@ -53,8 +59,8 @@ fn arguments_are_read() {
     };
     assert_eq!((args.name.as_str(), args.org_code, args.user_id.as_deref()), ("n", None, Some("u")));
     assert_eq!(args.scopes, ["a", "b"]);
-    assert_eq!(parse(&["list"]).config(), Path::new("proxy.yaml"));
-    assert_eq!(parse(&["revoke", "x", "--config", "other.yaml"]).config(), Path::new("other.yaml"));
+    assert_eq!(parse(&["list"]).common().config, Path::new("proxy.yaml"));
+    assert_eq!(parse(&["revoke", "x", "--config", "other.yaml"]).common().config, Path::new("other.yaml"));
     assert!(Line::try_parse_from(["keys", "create", "--org-code", "o"]).is_err(), "a key needs a name");
     assert!(Line::try_parse_from(["keys", "revoke"]).is_err(), "a revocation needs an id");
 }
@@ -66,9 +72,9 @@ fn create_for_programs_is_one_line() {
     let parsed: Value = serde_json::from_str(&answer).expect("JSON");
     let (id, key) = (parsed["id"].as_str().expect("text"), parsed["key"].as_str().expect("text"));
     assert_eq!(answer, format!("{{\"id\": \"{id}\", \"key\": \"{key}\"}}\n"));
-    assert!(looks_valid(key, &KeyPrefix::default()));
-    let found = Store::open_existing(&place.store()).and_then(|store| store.find(&Digest::of(key)));
-    assert_eq!(found.expect("a good store").expect("it was made").id.as_str(), id);
+    assert!(looks_valid(key));
+    let found = Store::open_existing(&place.store(), Peppers::default()).and_then(|store| store.find_key(key));
+    assert_eq!(found.expect("a good store").expect("it was made").record.id.as_str(), id);
 }
 
 #[test]
@@ -77,7 +83,7 @@ fn create_for_people_shows_the_key_once() {
     let answer = place
         .run(&["create", "--name", "n", "--org-code", "o", "--user-id", "u", "--scope", "a", "--scope", "b"])
         .expect("a good command");
-    let key = answer.split_whitespace().find(|word| looks_valid(word, &KeyPrefix::default())).expect("a key");
+    let key = answer.split_whitespace().find(|word| looks_valid(word)).expect("a key");
     let id = answer.split_whitespace().find(|word| KeyId::parse(word).is_ok()).expect("an id");
     assert_eq!(
         answer,
@@ -108,7 +114,7 @@ fn create_names_what_is_wrong_and_makes_nothing() {
 fn list_for_people_is_aligned() {
     let place = Place::new();
     let (first, first_key) = place.create(&["--name", "Größe", "--org-code", "acme", "--scope", "a", "--scope", "b"]);
-    place.clock.advance(std::time::Duration::from_secs(1));
+    place.clock.advance(Duration::from_secs(1));
     let (second, second_key) = place.create(&["--name", "n", "--user-id", "kp_1"]);
     place.run(&["revoke", &second]).expect("a good command");
     let day = rfc3339(place.clock.now().wall);
@@ -135,7 +141,9 @@ fn list_for_programs_has_stable_names() {
     let mut expected = serde_json::json!([{
         "id": id, "name": "n", "type": "organization", "status": "active", "key_prefix": "kw_live",
         "key_suffix": key[key.len() - 4..], "created_on": now, "scopes": ["a"], "organization_id": "acme",
-        "user_id": null, "revoked_on": null, "expires_on": null,
+        "user_id": null, "revoked_on": null, "revoked_reason": null, "expires_on": null, "created_by": null,
+        "last_verified_on": null, "verification_count": 0, "api_ids": [], "rotated_on": null, "grace_until": null,
+        "allow_from": [], "limit": null, "metadata": {},
     }]);
     assert_eq!(list(), expected);
     place.run(&["revoke", &id]).expect("a good command");
@@ -147,7 +155,7 @@ fn list_for_programs_has_stable_names() {
 #[test]
 fn an_empty_store_has_an_empty_list() {
     let place = Place::new();
-    drop(Store::open(&place.store()));
+    drop(Store::open(&place.store(), Peppers::default()));
     assert_eq!(place.run(&["list", "--json"]).as_deref(), Ok("[]\n"));
     assert_eq!(place.run(&["list"]).as_deref(), Ok("There are no keys yet.\n"));
 }
@@ -158,7 +166,7 @@ fn revoke_says_what_happened() {
     let (id, key) = place.create(&["--name", "n", "--org-code", "o"]);
     assert_eq!(place.run(&["revoke", &id]), Ok(format!("Revoked the key {id}. It opens nothing any more.\n")));
     let on = rfc3339(place.clock.now().wall);
-    place.clock.advance(std::time::Duration::from_secs(60));
+    place.clock.advance(Duration::from_secs(60));
     assert_eq!(
         place.run(&["revoke", &id]),
         Ok(format!("The key {id} was revoked already, on {on}; nothing changed.\n"))
@@ -202,9 +210,8 @@ impl Write for Broken {
 fn a_key_that_nobody_saw_is_named() {
     let place = Place::new();
     for (at_flush, json) in [(false, "--json"), (true, "--json"), (true, "--scope=a")] {
-        let command = parse(&["create", "--name", "n", "--org-code", "o", json]);
-        let error = run(&command, &place.store(), &KeyPrefix::default(), &place.clock, &mut Broken { at_flush })
-            .expect_err("nothing could be written");
+        let command = ["create", "--name", "n", "--org-code", "o", json];
+        let error = place.run_into(&command, &mut Broken { at_flush }).expect_err("nothing could be written");
         let KeysError::Unseen { id, .. } = &error else { panic!("{error}") };
         assert!(error.to_string().contains(id.as_str()), "{error}");
         assert!(place.run(&["revoke", id.as_str()]).is_ok());

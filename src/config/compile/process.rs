@@ -82,6 +82,11 @@ fn verifier(keys: KeysSection, base_dir: &Path, findings: &Findings) -> Option<V
             Some(VerifierSpec::Store(StoreSpec {
                 path: store.path.given().unwrap_or_else(|| base_dir.join(STORE_FILE)),
                 prefix: store.prefix.or(STORE_PREFIX.to_owned()),
+                peppers: match store.pepper {
+                    Field::Given(peppers) => peppers.value,
+                    Field::Missing => Vec::new(),
+                    Field::Broken => return None,
+                },
             }))
         }
         Verifier::Kinde(spot) => {

@@ -9,15 +9,15 @@ use super::kinde::{KINDE, Kinde};
 use super::process::timeout;
 use crate::config::field::{At, Field, Spot};
 use crate::config::header_name::{header_name, reserved};
+use crate::config::secret::secret;
 use crate::config::section::{Keys, Section};
 use crate::config::value::{Value, YEAR};
-use crate::policy::Place;
+use crate::keys::Peppers;
+use crate::policy::{Place, SecretString};
 
-pub(super) const KEYS: Keys = Keys {
-    known: &["verifier", "credentials", "store", "kinde", "cache", "auth_failures"],
-    later: &["pepper", "serve"],
-};
-pub(super) const STORE: Keys = Keys { known: &["url", "prefix"], later: &["pepper"] };
+pub(super) const KEYS: Keys =
+    Keys { known: &["verifier", "credentials", "store", "kinde", "cache", "auth_failures"], later: &["serve"] };
+pub(super) const STORE: Keys = Keys { known: &["url", "prefix", "pepper"], later: &[] };
 pub(super) const CACHE: Keys =
     Keys { known: &["ttl", "negative_ttl", "max_entries", "refresh_ahead", "stale_if_error"], later: &[] };
 pub(super) const AUTH_FAILURES: Keys = Keys { known: &["requests", "per"], later: &[] };
@@ -53,6 +53,8 @@ pub(crate) enum Verifier {
 pub(crate) struct Store {
     pub path: Field<PathBuf>,
     pub prefix: Field<String>,
+    /// The present one first.
+    pub pepper: Field<Vec<SecretString>>,
 }
 
 #[derive(Default)]
@@ -126,7 +128,23 @@ fn place(value: &Value<'_>) -> Option<Place> {
 
 impl Store {
     fn read(section: &Section<'_>) -> Self {
-        Self { path: section.field("url", store_path), prefix: section.field("prefix", prefix) }
+        Self {
+            path: section.field("url", store_path),
+            prefix: section.field("prefix", prefix),
+            pepper: section.field("pepper", peppers),
+        }
+    }
+}
+
+/// One secret, or a list of them.
+fn peppers(value: &Value<'_>) -> Option<Vec<SecretString>> {
+    let secrets: Vec<SecretString> = value.list(secret)?.into_iter().map(|secret| secret.value).collect();
+    if secrets.is_empty() {
+        return value.refuse(value.mistake("expected at least one pepper").help("remove `pepper` to have none"));
+    }
+    match Peppers::new(&secrets) {
+        Ok(_) => Some(secrets),
+        Err(error) => value.refuse(value.mistake(error.to_string())),
     }
 }
 

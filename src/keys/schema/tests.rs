@@ -3,12 +3,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
 
-use super::super::testing::{Home, Other, create};
-use super::super::{Store, StoreError};
+use super::super::digest::Digest;
+use super::super::testing::{Home, Other, at, create, try_create};
+use super::super::{Peppers, Store, StoreError};
 use super::*;
 
 fn refused(path: &Path) -> StoreError {
-    Store::open(path).expect_err("this is not to be opened")
+    Store::open(path, Peppers::default()).expect_err("this is not to be opened")
 }
 
 /// Opening `path` fails, leaves its bytes alone and nothing beside it.
@@ -31,7 +32,7 @@ fn pragma(connection: &Connection, name: &str) -> String {
 fn a_fresh_store_is_durable_and_ours() {
     let home = Home::new();
     let file = home.path();
-    Store::open(&file).expect("a good store");
+    Store::open(&file, Peppers::default()).expect("a good store");
     let (mut connection, _) = super::super::file::connect(&file).expect("a good store");
     prepare(&mut connection).expect("a good store");
     let expected = [
@@ -39,7 +40,7 @@ fn a_fresh_store_is_durable_and_ours() {
         ("synchronous", "Integer(2)"),
         ("foreign_keys", "Integer(1)"),
         ("busy_timeout", "Integer(5000)"),
-        ("user_version", "Integer(1)"),
+        ("user_version", "Integer(2)"),
         ("application_id", "Integer(1264013892)"),
         ("integrity_check", r#"Text("ok")"#),
     ];
@@ -62,24 +63,110 @@ fn the_schema_refuses_what_the_code_never_writes() {
     let mut store = home.open();
     let key = create(&mut store, "n");
     let (connection, _) = super::super::file::connect(&home.path()).expect("a good store");
+    let refused = |table: &str, change: &str, id: &str| {
+        let changed = connection.execute(&format!("UPDATE {table} SET {change} WHERE {id} = ?1"), [key.id.as_str()]);
+        assert!(changed.is_err(), "{change}");
+    };
+    for change in ["digest = x'00'", "digest = 'text'", "scheme = NULL", "key_id = 'another'", "valid_until = 'soon'"] {
+        refused("key_secrets", change, "key_id");
+    }
     for change in [
-        "digest = x'00'",
-        "digest = 'text'",
-        "status = 'paused'",
-        "status = 'revoked'",
-        "revoked_on = 5",
-        "kind = 'user'",
-        "kind = 'other'",
+        "revoked_reason = 'r'",
         "org_code = NULL",
         "scopes = 'x'",
         "scopes = '{}'",
+        "allow_from = '{}'",
+        "metadata = '[]'",
+        "limit_requests = 1",
+        "limit_per = 0, limit_requests = 1",
+        "use_count = -1",
         "name = NULL",
         "created_on = 'yesterday'",
         "id = NULL",
     ] {
-        let changed = connection.execute(&format!("UPDATE api_keys SET {change} WHERE id = ?1"), [key.id.as_str()]);
-        assert!(changed.is_err(), "{change}");
+        refused("key_records", change, "id");
     }
+}
+
+/// A store as the first release left it, with an active, a revoked and an expiring key.
+fn first_release(home: &Home) {
+    fs::write(home.path(), "").expect("a file");
+    let connection = Connection::open(home.path()).expect("a database");
+    connection.execute_batch(STEPS[0]).expect("good SQL");
+    let id = |n: u8| format!("api_key_0195ac80a14e8d71f42b98e75d3c61a{n}");
+    for (n, status, revoked, expires) in
+        [(1_u8, "active", None, None), (2, "revoked", Some(5), None), (3, "active", None, Some(9))]
+    {
+        connection
+            .execute(
+                "INSERT INTO api_keys VALUES (?1, ?2, 'hmac-sha256', 'n', 'organization', 'org_1', NULL, '[\"a\"]', \
+                 'kw_live', 'abcd', ?3, 1, ?4, NULL, ?5)",
+                (id(n), Digest::of(&n.to_string()).as_bytes(), status, revoked, expires),
+            )
+            .expect("good SQL");
+    }
+    connection.pragma_update(None, "user_version", 1).expect("a pragma");
+    connection.pragma_update(None, "application_id", APPLICATION_ID).expect("a pragma");
+}
+
+#[test]
+fn a_store_of_the_first_release_keeps_its_keys() {
+    let home = Home::new();
+    first_release(&home);
+    let store = home.open();
+    let found = |n: u8| store.find_key(&n.to_string()).expect("a good store").expect("it was there").record;
+    assert_eq!((found(1).scopes, found(1).hint()), (vec!["a".to_owned()], "kw_live…abcd".to_owned()));
+    assert!(found(1).is_usable(at(1_000)));
+    assert_eq!(found(2).revoked_on, Some(at(0) + Duration::from_millis(5)));
+    assert_eq!(found(3).expires_on, Some(at(0) + Duration::from_millis(9)));
+    assert_eq!(store.list().expect("a good store").len(), 3);
+}
+
+#[test]
+fn a_migration_is_taken_once_by_whoever_is_first() {
+    for _ in 0..5 {
+        let home = Home::new();
+        first_release(&home);
+        let start = std::sync::Barrier::new(6);
+        thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    start.wait();
+                    create(&mut home.open(), "one of six");
+                });
+            }
+        });
+        assert_eq!(home.open().list().expect("a good store").len(), 9);
+    }
+}
+
+#[test]
+fn a_broken_migration_leaves_the_old_store() {
+    let home = Home::new();
+    first_release(&home);
+    let connection = Connection::open(home.path()).expect("a database");
+    connection.execute_batch("CREATE TABLE store_state (theirs)").expect("good SQL");
+    drop(connection);
+    let error = refused(&home.path());
+    assert!(matches!(error.fault(), Fault::Failed(_)), "{error}");
+    let connection = Connection::open(home.path()).expect("a database");
+    assert_eq!(pragma(&connection, "user_version"), "Integer(1)");
+    let keys: i64 = connection.query_row("SELECT count(*) FROM api_keys", (), |row| row.get(0)).expect("still there");
+    assert_eq!(keys, 3);
+}
+
+#[test]
+fn an_older_process_neither_writes_nor_trusts_a_later_schema() {
+    let home = Home::new();
+    let mut store = home.open();
+    let key = create(&mut store, "n");
+    let mut watch = store.watch().expect("a good store");
+    let later = Connection::open(home.path()).expect("a database");
+    later.pragma_update(None, "user_version", VERSION + 1).expect("a pragma");
+    let newer = |error: StoreError| assert!(matches!(error.fault(), Fault::Newer { .. }), "{error}");
+    newer(watch.poll().expect_err("it has another schema"));
+    newer(store.revoke(&key.id, None, at(1)).expect_err("it has another schema"));
+    newer(try_create(&mut store, "n").expect_err("it has another schema"));
 }
 
 #[test]
@@ -112,11 +199,11 @@ fn a_later_schema_is_refused() {
     other.pragma_update(None, "user_version", VERSION + 1).expect("a pragma");
     drop(other);
     let error = refused_and_untouched(&home);
-    assert!(matches!(error.fault(), Fault::Newer { found: 2, known: 1 }), "{error}");
+    assert!(matches!(error.fault(), Fault::Newer { found: 3, known: 2 }), "{error}");
     assert_eq!(
         error.to_string(),
         format!(
-            "cannot open the key store {}: a later release of keyward wrote it (schema 2, this release knows 1); \
+            "cannot open the key store {}: a later release of keyward wrote it (schema 3, this release knows 2); \
              run that release or a later one",
             home.path().display()
         )
@@ -162,11 +249,11 @@ fn what_is_missing_is_named() {
     assert!(error.to_string().starts_with(&format!("cannot open the key store {}: its directory", lost.display())));
     assert!(!lost.parent().expect("a parent").exists());
 
-    let error = Store::open_existing(&home.path()).expect_err("there is no file");
+    let error = Store::open_existing(&home.path(), Peppers::default()).expect_err("there is no file");
     assert!(matches!(error.fault(), Fault::Missing));
     assert!(!home.path().exists(), "looking must not make a store");
     drop(home.open());
-    assert!(Store::open_existing(&home.path()).is_ok());
+    assert!(Store::open_existing(&home.path(), Peppers::default()).is_ok());
 }
 
 #[test]
@@ -174,8 +261,12 @@ fn a_path_is_only_a_path() {
     let home = Home::new();
     for name in ["file:keys?mode=memory", ":memory:", "käys 'n\" more%20.db", "keys-store.db"] {
         let path = home.directory().join(name);
-        create(&mut Store::open(&path).expect("a good store"), name);
-        assert_eq!(Store::open_existing(&path).expect("it stayed").list().expect("a good store").len(), 1, "{name}");
+        create(&mut Store::open(&path, Peppers::default()).expect("a good store"), name);
+        assert_eq!(
+            Store::open_existing(&path, Peppers::default()).expect("it stayed").list().expect("a good store").len(),
+            1,
+            "{name}"
+        );
     }
 }
 
@@ -186,7 +277,7 @@ fn a_relative_path_is_a_path_too() {
         let mut other = Other::inside(home.directory(), "create 1", Path::new(name));
         other.go();
         other.report().expect("an acknowledgement");
-        let kept = Store::open_existing(&home.directory().join(name)).expect("it is a file");
+        let kept = Store::open_existing(&home.directory().join(name), Peppers::default()).expect("it is a file");
         assert_eq!(kept.list().expect("a good store").len(), 1, "{name}");
     }
 }

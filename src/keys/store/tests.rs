@@ -1,13 +1,17 @@
 use std::fs;
-use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::super::looks_valid;
 use super::super::random::testing::{Empty, Seeded};
 use super::super::testing::{Home, Other, at, create, org_key, reported_key, try_create};
+use super::super::{KeyLimit, KeyOptions};
 use super::*;
 
+mod changes;
+
 fn find(store: &Store, key: &str) -> Option<KeyRecord> {
-    store.find(&Digest::of(key)).expect("a good store")
+    store.find_key(key).expect("a good store").map(|found| found.record)
 }
 
 /// Writes past the store, as a person with `sqlite3` could.
@@ -21,26 +25,42 @@ fn a_created_key_is_found_by_its_digest_alone() {
     let home = Home::new();
     let mut store = home.open();
     let new = NewKey::new("Größe ☂ 日本", Some("org_1"), Some("kp_2"), ["b", "a", "b"]).expect("a good key");
+    let options = KeyOptions {
+        expires_on: Some(at(1_800_000_000)),
+        metadata: [("plan".to_owned(), "gold".to_owned())].into(),
+        allow_from: vec!["10.0.0.0/8".parse().expect("a range")],
+        limit: Some(KeyLimit::new(100, Duration::from_secs(60)).expect("a good limit")),
+        created_by: Some("tests".into()),
+        api_ids: Vec::new(),
+    };
+    let new = new.with(options, at(1)).expect("good options");
     let prefix = KeyPrefix::new("kw_test_eu").expect("a good prefix");
     let moment = at(1_700_000_000) + Duration::from_nanos(123_999_999);
     let key = store.create(&new, &prefix, moment, &mut Seeded(1)).expect("a good store");
-    assert!(looks_valid(key.secret.expose(), &prefix));
+    assert!(looks_valid(key.secret.expose()));
 
     let record = find(&store, key.secret.expose()).expect("it was just made");
     let expected = KeyRecord {
         id: key.id.clone(),
         name: "Größe ☂ 日本".into(),
-        kind: KeyKind::User,
         org_code: Some("org_1".into()),
         user_id: Some("kp_2".into()),
         scopes: vec!["b".into(), "a".into()],
         prefix: "kw_test_eu".into(),
         suffix: key.secret.suffix().into(),
-        status: KeyStatus::Active,
+        api_ids: Vec::new(),
+        metadata: [("plan".to_owned(), "gold".to_owned())].into(),
+        allow_from: vec!["10.0.0.0/8".parse().expect("a range")],
+        limit: Some(KeyLimit::new(100, Duration::from_secs(60)).expect("a good limit")),
         created_on: at(1_700_000_000) + Duration::from_millis(123),
+        created_by: Some("tests".into()),
+        rotated_on: None,
+        grace_until: None,
         revoked_on: None,
         revoked_reason: None,
-        expires_on: None,
+        expires_on: Some(at(1_800_000_000)),
+        last_used_on: None,
+        use_count: 0,
     };
     assert_eq!(record, expected);
     assert_eq!(store.get(&key.id).expect("a good store"), Some(expected.clone()));
@@ -56,14 +76,15 @@ fn a_created_key_is_found_by_its_digest_alone() {
 #[test]
 fn finding_reads_the_index() {
     let home = Home::new();
-    let store = home.open();
-    let mut statement = store.connection.prepare(&format!("EXPLAIN QUERY PLAN {FIND}")).expect("good SQL");
+    let engine = home.engine();
+    let mut statement = engine.connection.prepare(&format!("EXPLAIN QUERY PLAN {}", sql::FIND)).expect("good SQL");
     let plan: Vec<String> = statement
-        .query_map((&[0_u8; 32], Digest::KIND), |row| row.get("detail"))
+        .query_map((&[0_u8; 32], "hmac-sha256"), |row| row.get("detail"))
         .and_then(Iterator::collect)
         .expect("a plan");
-    assert_eq!(plan.len(), 1);
-    assert!(plan[0].starts_with("SEARCH api_keys USING INDEX") && plan[0].ends_with("(digest=?)"), "{plan:?}");
+    assert_eq!(plan.len(), 2, "{plan:?}");
+    assert_eq!(plan[0], "SEARCH key_secrets USING PRIMARY KEY (digest=?)");
+    assert!(plan[1].starts_with("SEARCH key_records USING INDEX") && plan[1].ends_with("(id=?)"), "{plan:?}");
 }
 
 #[test]
@@ -71,7 +92,7 @@ fn a_digest_of_another_kind_is_another_digest() {
     let home = Home::new();
     let mut store = home.open();
     let key = create(&mut store, "n");
-    tamper(&home, "UPDATE api_keys SET digest_kind = 'sha256'");
+    tamper(&home, "UPDATE key_secrets SET scheme = 'sha256'");
     assert_eq!(find(&store, key.secret.expose()), None);
     assert!(store.get(&key.id).expect("a good store").is_some());
 }
@@ -82,16 +103,16 @@ fn a_key_is_revoked_once() {
     let mut store = home.open();
     let (one, two) = (create(&mut store, "one"), create(&mut store, "two"));
     let first = at(1_700_000_100);
-    assert_eq!(store.revoke(&one.id, first).expect("a good store"), Revocation::Revoked { on: first });
+    assert_eq!(store.revoke(&one.id, None, first).expect("a good store"), Revocation::Revoked { on: first });
     assert_eq!(
-        home.open().revoke(&one.id, at(1_700_000_200)).expect("a good store"),
+        home.open().revoke(&one.id, None, at(1_700_000_200)).expect("a good store"),
         Revocation::AlreadyRevoked { on: first }
     );
     let unknown = KeyId::generate(0, &mut Seeded(9)).expect("random");
-    assert_eq!(store.revoke(&unknown, first).expect("a good store"), Revocation::NotFound);
+    assert_eq!(store.revoke(&unknown, None, first).expect("a good store"), Revocation::NotFound);
 
     let record = find(&store, one.secret.expose()).expect("it is still known");
-    assert_eq!((record.status, record.revoked_on), (KeyStatus::Revoked, Some(first)));
+    assert_eq!((record.status(first), record.revoked_on), (KeyStatus::Revoked, Some(first)));
     assert!(!record.is_usable(at(0)));
     assert!(find(&store, two.secret.expose()).expect("it was made").is_usable(first), "the other key is untouched");
 }
@@ -113,7 +134,7 @@ fn an_expiry_in_the_store_is_obeyed() {
     let home = Home::new();
     let mut store = home.open();
     let key = create(&mut store, "n");
-    tamper(&home, "UPDATE api_keys SET expires_on = 1700000050000");
+    tamper(&home, "UPDATE key_records SET expires_on = 1700000050000");
     let record = find(&store, key.secret.expose()).expect("it was made");
     assert_eq!(record.expires_on, Some(at(1_700_000_050)));
     assert!(record.is_usable(at(1_700_000_049)) && !record.is_usable(at(1_700_000_050)));
@@ -122,19 +143,19 @@ fn an_expiry_in_the_store_is_obeyed() {
 #[test]
 fn a_row_that_makes_no_sense_opens_nothing() {
     for change in [
-        "status = 'paused'",
-        "kind = 'environment'",
+        "allow_from = '[\"everywhere\"]'",
+        "metadata = '{\"a\": 1}'",
+        "limit_requests = 5000000000, limit_per = 1",
         "scopes = '[1]'",
         "scopes = 'admin'",
         "created_on = -1",
         "expires_on = 9223372036854775807",
-        "id = 'api_key_1'",
     ] {
         let home = Home::new();
         let mut store = home.open();
         let key = create(&mut store, "n");
-        tamper(&home, &format!("UPDATE api_keys SET {change}"));
-        let error = store.find(&Digest::of(key.secret.expose())).expect_err(change);
+        tamper(&home, &format!("UPDATE key_records SET {change}"));
+        let error = store.find_key(key.secret.expose()).expect_err(change);
         assert!(matches!(error.fault(), Fault::Damaged(_)), "{change}: {error}");
         assert!(error.to_string().contains("restore it from a backup"), "{error}");
     }
@@ -145,12 +166,12 @@ fn nothing_in_the_files_reveals_a_key() {
     let home = Home::new();
     let mut store = home.open();
     // A reader in the middle of its work keeps everything in the log, and holds nobody up.
-    let mut reader = home.open();
+    let mut reader = home.engine();
     let reading = reader.connection.transaction().expect("a good store");
-    let _: i64 = reading.query_row("SELECT count(*) FROM api_keys", (), |row| row.get(0)).expect("a good store");
+    let _: i64 = reading.query_row("SELECT count(*) FROM key_records", (), |row| row.get(0)).expect("a good store");
     let secrets: Vec<KeySecret> = (0..20).map(|_| create(&mut store, "n").secret).collect();
     let id = store.list().expect("a good store")[0].id.clone();
-    store.revoke(&id, at(1_700_000_001)).expect("a good store");
+    store.revoke(&id, None, at(1_700_000_001)).expect("a good store");
     let search = |stage: &str, log_is_empty: bool| {
         let mut files = 0;
         for entry in fs::read_dir(home.directory()).expect("a directory") {
@@ -183,7 +204,7 @@ fn the_file_alone_is_the_whole_store() {
     let (home, backup) = (Home::new(), Home::new());
     let mut store = home.open();
     let (kept, gone) = (create(&mut store, "kept"), create(&mut store, "gone"));
-    store.revoke(&gone.id, at(1)).expect("a good store");
+    store.revoke(&gone.id, None, at(1)).expect("a good store");
     fs::copy(home.path(), backup.path()).expect("a copy");
     let copy = backup.open();
     assert!(find(&copy, kept.secret.expose()).expect("it is in the copy").is_usable(at(0)));
@@ -195,7 +216,7 @@ fn nothing_shown_reveals_a_key() {
     let home = Home::new();
     let mut store = home.open();
     let key = create(&mut store, "n");
-    let shown = format!("{key:?} {store:?} {:?} {:?}", store.list(), Digest::of(key.secret.expose()));
+    let shown = format!("{key:?} {store:?} {:?} {:?}", store.list(), store.find_key(key.secret.expose()));
     for piece in key.secret.expose().as_bytes()["kw_live_".len()..].windows(8) {
         assert!(!shown.as_bytes().windows(8).any(|window| window == piece), "{shown}");
     }
@@ -232,7 +253,7 @@ fn an_acknowledged_revocation_survives_an_abort() {
     other.go();
     assert!(other.report().expect("an acknowledgement").starts_with("Revoked"));
     assert_eq!(other.report(), None, "the process is gone");
-    assert_eq!(find(&home.open(), key.secret.expose()).expect("it is known").status, KeyStatus::Revoked);
+    assert_eq!(find(&home.open(), key.secret.expose()).expect("it is known").status(at(0)), KeyStatus::Revoked);
 }
 
 #[test]
@@ -250,7 +271,8 @@ fn acknowledged_keys_survive_a_kill_in_the_middle_of_others() {
     }
     // One more may have been stored than its process could still report.
     assert!((reports.len()..=reports.len() + 1).contains(&store.list().expect("a good store").len()));
-    let check: String = store.connection.query_row("PRAGMA integrity_check", (), |row| row.get(0)).expect("a check");
+    let check: String =
+        home.engine().connection.query_row("PRAGMA integrity_check", (), |row| row.get(0)).expect("a check");
     assert_eq!(check, "ok");
 }
 
@@ -282,10 +304,11 @@ fn processes_and_threads_create_at_once() {
 #[test]
 fn a_held_lock_is_waited_for_and_then_named() {
     let home = Home::new();
-    let mut store = home.open();
-    let mut holder = home.open();
+    let engine = home.engine();
+    let mut holder = home.engine();
     let lock = holder.connection.transaction_with_behavior(TransactionBehavior::Immediate).expect("a free store");
-    store.connection.busy_timeout(Duration::ZERO).expect("a good store");
+    engine.connection.busy_timeout(Duration::ZERO).expect("a good store");
+    let mut store = Store { engine: Box::new(engine), peppers: Peppers::default() };
     let error = try_create(&mut store, "n").expect_err("the store is locked");
     assert!(matches!(error.fault(), Fault::Busy), "{error}");
     assert!(error.to_string().starts_with("cannot create a key in the key store "), "{error}");
@@ -310,17 +333,17 @@ fn nothing_is_acknowledged_into_a_file_without_a_name() {
         }
         let error = try_create(&mut store, "lost").expect_err("the file is gone");
         assert!(matches!(error.fault(), Fault::Moved), "{error}");
-        let error = store.revoke(&key.id, at(1)).expect_err("the file is gone");
+        let error = store.revoke(&key.id, None, at(1)).expect_err("the file is gone");
         assert!(matches!(error.fault(), Fault::Moved), "{error}");
     }
     let records = store.list().expect("still open");
-    assert_eq!(records.iter().map(|record| record.status).collect::<Vec<_>>(), [KeyStatus::Active]);
+    assert_eq!(records.iter().map(|record| record.status(at(1))).collect::<Vec<_>>(), [KeyStatus::Active]);
 }
 
 #[test]
 fn a_file_lost_in_the_middle_of_a_change_is_noticed() {
     let home = Home::new();
-    let mut store = home.open();
+    let mut store = home.engine();
     let (path, away) = (home.path(), home.directory().join("away.db"));
     let lost = store.write(|_| Ok(fs::rename(&path, &away)?));
     assert!(matches!(lost, Err(Fault::Moved)), "{lost:?}");
@@ -331,8 +354,8 @@ fn a_failed_change_leaves_nothing_behind() {
     let home = Home::new();
     let mut store = home.open();
     let key = create(&mut store, "n");
-    let failed: Result<(), Fault> = store.write(|transaction| {
-        transaction.execute(REVOKE, (key.id.as_str(), 1))?;
+    let failed: Result<(), Fault> = home.engine().write(|transaction| {
+        transaction.execute(sql::REVOKE, (1, "reason", key.id.as_str()))?;
         Err(Fault::Clock)
     });
     assert!(failed.is_err());

@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::super::testing::{Home, Other, at, create};
-use super::super::{Digest, Store};
+use super::super::{Fault, Store};
 use super::*;
 
 fn poll(watch: &mut ChangeWatch) -> Change {
@@ -25,13 +25,13 @@ fn every_write_is_noticed_once_and_no_read_is() {
     create(&mut home.open(), "by another connection");
     changed_once(&mut watch);
     store.list().expect("a good store");
-    store.find(&Digest::of("x")).expect("a good store");
+    store.find_key("x").expect("a good store");
     assert_eq!(poll(&mut watch), Change::Unchanged);
 
-    home.open().revoke(&key.id, at(1)).expect("a good store");
+    home.open().revoke(&key.id, None, at(1)).expect("a good store");
     changed_once(&mut watch);
     // A revocation that changes nothing need not be noticed, but the next real change must be.
-    home.open().revoke(&key.id, at(2)).expect("a good store");
+    home.open().revoke(&key.id, None, at(2)).expect("a good store");
     let _ = poll(&mut watch);
     create(&mut store, "one");
     create(&mut store, "two");

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use keyward::config::{self, Compiled, Mistakes, Overrides};
-use keyward::keys::{KeyPrefix, NewKey, Store, SystemRandom};
+use keyward::keys::{KeyPrefix, NewKey, Peppers, Store, SystemRandom};
 use keyward::server::{Server, Stopped};
 use keyward::time::Clock;
 use tempfile::TempDir;
@@ -205,7 +205,7 @@ fn create_key(
 ) -> (String, String) {
     let prefix = KeyPrefix::new("kw_live").expect("a prefix");
     let key = NewKey::new("test key", org, user, scopes).expect("a valid key");
-    let mut store = Store::open(store).expect("the store opens");
+    let mut store = Store::open(store, Peppers::default()).expect("the store opens");
     let created = store.create(&key, &prefix, clock.now().wall, &mut SystemRandom).expect("the key is made");
     (created.id.as_str().to_owned(), created.secret.expose().to_owned())
 }
