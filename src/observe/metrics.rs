@@ -30,6 +30,10 @@ pub struct Metrics {
     pub reload_success: IntGauge,
     /// Failed attempts to write usage records; what could not be written is kept and tried again.
     pub usage_write_errors: IntCounter,
+    /// TLS handshakes of clients that came to nothing.
+    pub tls_handshake_failures: IntCounter,
+    /// Whether the TLS files, as they are now, are in force.
+    pub tls_reload_success: IntGauge,
     /// What one verification took, in seconds.
     pub verification_seconds: Histogram,
 }
@@ -124,6 +128,14 @@ impl Metrics {
                 "1 if the last configuration load took effect",
             )?,
             usage_write_errors: counter("keyward_usage_write_errors_total", "Failed writes of usage records")?,
+            tls_handshake_failures: counter(
+                "keyward_tls_handshake_failures_total",
+                "Client TLS handshakes that failed",
+            )?,
+            tls_reload_success: gauge(
+                "keyward_tls_last_reload_success",
+                "1 if the TLS files as they are now are in force",
+            )?,
             verification_seconds,
             registry,
         })
