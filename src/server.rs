@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -10,10 +11,10 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::admin::{self, Readiness};
 use crate::auth::{Authenticator, KindeVerifier, StoreVerifier, Trouble, Verifier, VerifierError};
-use crate::config::{Address, Compiled, MAX_HEADERS, Mistakes, Process, VerifierSpec};
+use crate::config::{Address, Compiled, ListenAddress, MAX_HEADERS, Mistakes, Process, VerifierSpec};
 use crate::keys::{KeyPrefix, Peppers};
 use crate::limit::Limiter;
-use crate::listener::{self, ConnectionLimits, Phase, Workers};
+use crate::listener::{self, ConnectionLimits, Listener, Phase, Tls, Workers};
 use crate::observe::{Metrics, UsageSink};
 use crate::pipeline::{self, Pipeline};
 use crate::time::Clock;
@@ -43,6 +44,8 @@ pub struct Server {
 #[derive(Clone, Debug)]
 pub struct Addresses {
     pub proxy: Vec<SocketAddr>,
+    /// The Unix sockets of the proxy.
+    pub sockets: Vec<PathBuf>,
     pub admin: Option<SocketAddr>,
     pub health: Option<SocketAddr>,
 }
@@ -63,11 +66,12 @@ impl Server {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        let listeners = process.listen.iter().map(bind).collect::<io::Result<Vec<_>>>()?;
+        let listeners = process.listen.iter().map(bind_listener).collect::<io::Result<Vec<_>>>()?;
         let admin = process.admin.as_ref().map(|admin| bind(&admin.address)).transpose()?;
         let health = process.health.as_ref().map(|health| bind(&health.address)).transpose()?;
         let addresses = Addresses {
-            proxy: listeners.iter().map(tokio::net::TcpListener::local_addr).collect::<io::Result<_>>()?,
+            sockets: process.listen.iter().filter_map(ListenAddress::socket).map(Path::to_owned).collect(),
+            proxy: listeners.iter().filter_map(Listener::local_addr).collect(),
             admin: admin.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?,
             health: health.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?,
         };
@@ -102,10 +106,17 @@ impl Server {
         let limits = ConnectionLimits {
             max_header_bytes: process.max_header_bytes,
             max_headers: MAX_HEADERS,
+            max_streams: process.max_streams,
+            handshake_timeout: process.handshake_timeout,
             header_timeout: process.header_timeout,
             write_timeout: process.write_timeout,
         };
-        let (workers, threads) = Workers::start(workers, &pipeline, &limits, &metrics, &clock, &phases)?;
+        let tls = process.tls.clone().map(|spec| Tls::load(spec, &metrics)).transpose().map_err(io::Error::other)?;
+        let tls = tls.map(Arc::new);
+        let (workers, threads) = Workers::start(workers, &pipeline, &limits, tls.as_ref(), &metrics, &clock, &phases)?;
+        if let Some(tls) = tls {
+            tokio::spawn(tls.follow());
+        }
         let workers = Arc::new(workers);
         let slots = Arc::new(Semaphore::new(process.max_connections));
         let mut tasks = tokio::task::JoinSet::new();
@@ -217,6 +228,13 @@ fn verifier(
             Verifier::Kinde(KindeVerifier::new(kinde, Arc::clone(metrics), clock.clone(), trouble.clone())?.into())
         }
     })
+}
+
+fn bind_listener(address: &ListenAddress) -> io::Result<Listener> {
+    match address {
+        ListenAddress::Tcp(address) => bind(address).map(Listener::Tcp),
+        ListenAddress::Unix(path) => listener::bind_unix(path),
+    }
 }
 
 fn bind(address: &Address) -> io::Result<tokio::net::TcpListener> {

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::run::{stop_signal, workers};
 use super::{Failure, environment, log};
-use crate::config::{self, Address, Compiled, HealthSpec, Overrides, VerifierSpec};
+use crate::config::{self, Address, Compiled, HealthSpec, ListenAddress, Overrides, VerifierSpec};
 use crate::keys::{KeyPrefix, KeySecret, NewKey, Peppers, Store, SystemRandom};
 use crate::observe::UsageOutput;
 use crate::sample;
@@ -78,7 +78,7 @@ fn compile(args: &DemoArgs, dir: &Path, endpoint: String) -> Result<Compiled, Fa
     let mut compiled =
         config::compile_text("proxy.yaml", PROXY_YAML, dir, &environment, &overrides).map_err(Failure::Config)?;
     let process = &mut compiled.process;
-    process.listen = vec![args.listen.clone()];
+    process.listen = vec![ListenAddress::Tcp(args.listen.clone())];
     process.health = Some(HealthSpec { address: args.admin.clone() });
     process.usage = UsageOutput::File(dir.join("usage.jsonl"));
     Ok(compiled)

@@ -37,6 +37,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         let addresses = server.addresses();
         tracing::info!(
             proxy = ?addresses.proxy,
+            sockets = ?addresses.sockets,
             admin = ?addresses.admin,
             health = ?addresses.health,
             workers = workers(),

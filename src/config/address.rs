@@ -2,9 +2,13 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::policy::Endpoint;
+
+/// The system's address of a Unix socket has 108 bytes, one of them for the end (unix(7)).
+const LONGEST_SOCKET_PATH: usize = 107;
 
 /// Where to listen. A name is resolved when it is bound; port 0 takes any free port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -72,10 +76,61 @@ impl BadAddress {
     }
 }
 
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    Tcp(Address),
+    /// The file of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl ListenAddress {
+    /// The file of a Unix socket.
+    pub fn socket(&self) -> Option<&Path> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(path) => Some(path),
+        }
+    }
+
+    /// Whether both want the same place.
+    pub(super) fn collides(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(one), Self::Tcp(two)) => one.collides(two),
+            (Self::Unix(one), Self::Unix(two)) => one == two,
+            (Self::Tcp(_), Self::Unix(_)) | (Self::Unix(_), Self::Tcp(_)) => false,
+        }
+    }
+}
+
+/// Reads `host:port` or `unix:PATH`; a relative path starts at `base_dir`.
+pub(super) fn listen_or_unix(text: &str, base_dir: &Path) -> Result<ListenAddress, BadAddress> {
+    let Some(path) = text.strip_prefix("unix:") else { return listen(text).map(ListenAddress::Tcp) };
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() || path.ends_with('/') {
+        return Err(BadAddress::new("expected the path of a socket file, such as `unix:/run/keyward.sock`"));
+    }
+    let path = base_dir.join(path);
+    if path.as_os_str().len() > LONGEST_SOCKET_PATH {
+        let message = format!("the path of a Unix socket has at most {LONGEST_SOCKET_PATH} bytes");
+        return Err(BadAddress::new(message));
+    }
+    Ok(ListenAddress::Unix(path))
+}
+
 /// Reads `host:port`, with an IPv6 address in brackets.
 pub(super) fn listen(text: &str) -> Result<Address, BadAddress> {
     if text.starts_with("unix:") {
-        return Err(BadAddress::new("listening on a Unix socket is not supported yet"));
+        return Err(BadAddress::new("only `listen` can be a Unix socket"));
     }
     if let Some((_, rest)) = text.split_once("://") {
         let bad = BadAddress::new("expected `host:port`, found a URL");

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::listener::TlsSpec;
 use crate::policy::SecretString;
 
-pub use super::address::{Address, BadAddress};
+pub use super::address::{Address, BadAddress, ListenAddress};
 pub use crate::auth::{CacheSpec, Credentials, KindeSpec, Origin, TrustedCertificates};
 pub use crate::observe::UsageOutput;
 
@@ -15,10 +16,16 @@ pub const MAX_HEADERS: usize = 100;
 /// Everything of the configuration that is no policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    pub listen: Vec<Address>,
+    pub listen: Vec<ListenAddress>,
+    /// Of the TCP listeners; Unix sockets stay in the clear.
+    pub tls: Option<TlsSpec>,
     pub max_connections: usize,
     /// The whole head of a request.
     pub max_header_bytes: usize,
+    /// Requests that one HTTP/2 connection may have open.
+    pub max_streams: u32,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
     /// How long a client may take for the head of a request.
     pub header_timeout: Duration,
     /// How long a client may pause within a body.
@@ -40,11 +47,13 @@ impl Process {
     /// The sections in which two files differ: what waits for a restart.
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         let listen = |process: &Self| {
-            let Self { max_connections, max_header_bytes, header_timeout, body_timeout, write_timeout, .. } = process;
-            (*max_connections, *max_header_bytes, *header_timeout, *body_timeout, *write_timeout)
+            let Self { max_connections, max_header_bytes, max_streams, .. } = process;
+            let Self { handshake_timeout, header_timeout, body_timeout, write_timeout, .. } = process;
+            let timeouts = [*handshake_timeout, *header_timeout, *body_timeout, *write_timeout];
+            (*max_connections, *max_header_bytes, *max_streams, timeouts)
         };
         [
-            ("listen", self.listen == other.listen && listen(self) == listen(other)),
+            ("listen", self.listen == other.listen && self.tls == other.tls && listen(self) == listen(other)),
             ("shutdown", self.grace == other.grace),
             ("admin", self.admin == other.admin),
             ("health", self.health == other.health),

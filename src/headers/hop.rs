@@ -1,6 +1,6 @@
 //! Fields that belong to one connection only (RFC 9110 §7.6.1).
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Always hop-by-hop, named by `Connection` or not. `Expect` is here because Keyward answers it itself.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -36,9 +36,31 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Joins the pieces that HTTP/2 may split cookies into (RFC 9113 §8.2.3): a service of HTTP/1.1 expects one field, and
+/// Python's would be joined with commas.
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut pieces = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    let (Some(_), Some(_)) = (pieces.next(), pieces.next()) else { return };
+    let all: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    // Values stay values when only `; ` comes between them.
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cookies_come_in_one_field() {
+        let mut headers = HeaderMap::new();
+        for piece in ["a=1", "b=2; c=3"] {
+            headers.append("cookie", piece.parse().expect("a header value"));
+        }
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+    }
 
     #[test]
     fn every_connection_line_counts_and_host_stays() {

@@ -10,7 +10,7 @@ mod hop;
 mod provenance;
 mod trusted;
 
-pub use hop::remove_hop_by_hop;
+pub use hop::{join_cookies, remove_hop_by_hop};
 pub use provenance::{Provenance, Scheme};
 pub use trusted::{
     NameClass, classify, echo_identity, names, remove_trusted, remove_underscored, stamp_identity, strip_response,

@@ -2,19 +2,23 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::{SocketAddr, TcpStream};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
+use super::h2;
+use super::io::{Io, Transport, Version};
+use super::socket::Accepted;
 use super::stall::Patient;
+use super::tls::Tls;
 use super::worker::{OpenGuard, Phase, reached};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Peer, Pipeline, Scheme};
 use crate::upstream::UpstreamClient;
 
 /// The bounds of a connection.
@@ -23,37 +27,90 @@ pub struct ConnectionLimits {
     /// Bytes of a request head.
     pub max_header_bytes: usize,
     pub max_headers: usize,
+    /// Requests that one HTTP/2 connection may have open.
+    pub max_streams: u32,
+    /// For the TLS handshake.
+    pub handshake_timeout: Duration,
     /// To read a request head, the wait for its first byte on a kept connection included.
     pub header_timeout: Duration,
     /// The longest that a client may take nothing of what is written to it.
     pub write_timeout: Duration,
 }
 
-/// Serves one connection to its end. While draining it ends after the current request.
+/// Serves one connection to its end. While draining it ends after the requests that have begun.
 pub(super) async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
+    accepted: Accepted,
+    tls: Option<Arc<Tls>>,
     _open: OpenGuard,
     pipeline: Arc<Pipeline>,
     upstreams: Arc<UpstreamClient>,
     limits: ConnectionLimits,
     mut phase: watch::Receiver<Phase>,
 ) {
-    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
-    // An event must leave when it is written.
-    if stream.set_nodelay(true).is_err() {
-        return;
+    let begun = tokio::select! {
+        begun = begin(accepted, tls.as_deref(), &limits) => begun,
+        () = reached(&mut phase, Phase::Draining) => return,
+    };
+    let Some((io, peer, version)) = begun else { return };
+    match version {
+        Version::Http1 => serve_http1(io, peer, pipeline, upstreams, limits, phase).await,
+        Version::Http2 => h2::serve(io, peer, pipeline, upstreams, limits, phase).await,
     }
+}
+
+/// Makes a transport of a socket, and finds out who speaks what on it. `None`: there is nobody to answer.
+async fn begin(accepted: Accepted, tls: Option<&Tls>, limits: &ConnectionLimits) -> Option<(Io, Peer, Version)> {
+    let (transport, address) = match accepted {
+        Accepted::Tcp(stream, peer) => {
+            let stream = tokio::net::TcpStream::from_std(stream).ok()?;
+            // An event must leave when it is written.
+            stream.set_nodelay(true).ok()?;
+            (Transport::Tcp(stream), peer.ip())
+        }
+        Accepted::Unix(stream) => {
+            let stream = tokio::net::UnixStream::from_std(stream).ok()?;
+            (Transport::Unix(stream), IpAddr::V4(Ipv4Addr::LOCALHOST))
+        }
+    };
+    let (mut io, scheme, agreed) = match (transport, tls) {
+        (Transport::Tcp(stream), Some(tls)) => {
+            let shaken = tokio::time::timeout(limits.handshake_timeout, tls.accept(stream)).await;
+            let (stream, agreed) = shaken
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                .map_err(|error| {
+                    tls.failed();
+                    tracing::debug!(peer = %address, %error, "TLS handshake failed");
+                })
+                .ok()?;
+            (Io::new(Transport::Tls(Box::new(stream))), Scheme::Https, agreed)
+        }
+        (transport, _) => (Io::new(transport), Scheme::Http, None),
+    };
+    let version = match agreed {
+        Some(version) => version,
+        None => tokio::time::timeout(limits.header_timeout, io.version()).await.ok()?.ok()??,
+    };
+    Some((io, Peer { address, scheme }, version))
+}
+
+async fn serve_http1(
+    io: Io,
+    peer: Peer,
+    pipeline: Arc<Pipeline>,
+    upstreams: Arc<UpstreamClient>,
+    limits: ConnectionLimits,
+    mut phase: watch::Receiver<Phase>,
+) {
     let service = service_fn(move |request| {
         let (pipeline, upstreams) = (Arc::clone(&pipeline), Arc::clone(&upstreams));
-        Box::pin(async move { Ok::<_, Infallible>(pipeline.serve(request, peer.ip(), &upstreams).await) })
+        Box::pin(async move { Ok::<_, Infallible>(pipeline.serve(request, peer, &upstreams).await) })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
         .max_header_size(limits.max_header_bytes)
         .max_headers(limits.max_headers)
-        .serve_connection(TokioIo::new(Patient::new(stream, limits.write_timeout)), service);
+        .serve_connection(TokioIo::new(Patient::new(io, limits.write_timeout)), service);
     let ended = tokio::select! {
         ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
         () = reached(&mut phase, Phase::Draining) => {
@@ -62,33 +119,12 @@ pub(super) async fn serve(
         }
     };
     match ended {
-        Ok(()) => linger(connection.into_parts().io.into_inner().into_inner()).await,
+        Ok(()) => connection.into_parts().io.into_inner().into_inner().linger().await,
         // A response that broke off must look broken: no orderly end.
         Err(error) if error.is_user() || error.is_body_write_aborted() => {}
         Err(error) => {
-            tracing::debug!(%peer, %error, "connection ended");
-            linger(connection.into_parts().io.into_inner().into_inner()).await;
+            tracing::debug!(peer = %peer.address, %error, "connection ended");
+            connection.into_parts().io.into_inner().into_inner().linger().await;
         }
     }
-}
-
-/// Closes in order: the client is told that nothing more comes, and what it still sends is read for a moment. A
-/// socket closed with unread bytes is reset, and a reset can destroy an answer that the client has not yet read.
-async fn linger(mut stream: tokio::net::TcpStream) {
-    const LONGEST: Duration = Duration::from_secs(1);
-    const MOST: usize = 1024 * 1024;
-    let drain = async {
-        if stream.shutdown().await.is_err() {
-            return;
-        }
-        let mut scratch = [0; 4096];
-        let mut total = 0;
-        while let Ok(read) = stream.read(&mut scratch).await {
-            total += read;
-            if read == 0 || total > MOST {
-                return;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(LONGEST, drain).await;
 }

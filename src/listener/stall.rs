@@ -6,24 +6,25 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
+
+use super::io::Io;
 
 /// A socket whose writes fail when the client has taken nothing for `patience`. Reads wait as long as they like.
 #[derive(Debug)]
 pub(super) struct Patient {
-    stream: TcpStream,
+    stream: Io,
     patience: Duration,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl Patient {
-    pub(super) fn new(stream: TcpStream, patience: Duration) -> Self {
+    pub(super) fn new(stream: Io, patience: Duration) -> Self {
         Self { stream, patience, waiting: None }
     }
 
-    pub(super) fn into_inner(self) -> TcpStream {
+    pub(super) fn into_inner(self) -> Io {
         self.stream
     }
 

@@ -1,7 +1,6 @@
 //! Workers: one thread, one runtime, one upstream pool each.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -11,6 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::connection::{self, ConnectionLimits};
+use super::socket::Accepted;
+use super::tls::Tls;
 use crate::observe::Metrics;
 use crate::pipeline::Pipeline;
 use crate::time::Clock;
@@ -46,8 +47,7 @@ struct Worker {
 
 /// A connection on its way to a worker. The queue needs no bound of its own: each entry holds one of the slots.
 struct Assigned {
-    stream: TcpStream,
-    peer: SocketAddr,
+    accepted: Accepted,
     guard: OpenGuard,
 }
 
@@ -73,6 +73,7 @@ impl Workers {
         count: usize,
         pipeline: &Arc<Pipeline>,
         limits: &ConnectionLimits,
+        tls: Option<&Arc<Tls>>,
         metrics: &Arc<Metrics>,
         clock: &Clock,
         phase: &watch::Receiver<Phase>,
@@ -83,7 +84,7 @@ impl Workers {
             let (queue, assigned) = mpsc::unbounded_channel();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let upstreams = Arc::new(UpstreamClient::new(Arc::clone(metrics), clock.clone()));
-            let work = run(assigned, Arc::clone(pipeline), upstreams, limits.clone(), phase.clone());
+            let work = run(assigned, Arc::clone(pipeline), upstreams, limits.clone(), tls.cloned(), phase.clone());
             let thread =
                 thread::Builder::new().name(format!("worker-{index}")).spawn(move || runtime.block_on(work))?;
             workers.push(Worker { queue, open: Arc::default() });
@@ -93,13 +94,13 @@ impl Workers {
     }
 
     /// Gives a connection to the worker that has the fewest.
-    pub(super) fn assign(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
+    pub(super) fn assign(&self, accepted: Accepted, slot: OwnedSemaphorePermit) {
         let Some(worker) = self.workers.iter().min_by_key(|worker| worker.open.load(Ordering::Relaxed)) else { return };
         worker.open.fetch_add(1, Ordering::Relaxed);
         self.gauge.inc();
         let guard = OpenGuard { open: Arc::clone(&worker.open), gauge: self.gauge.clone(), _slot: slot };
         // A worker that has ended takes no more; dropping the connection closes it.
-        let _ = worker.queue.send(Assigned { stream, peer, guard });
+        let _ = worker.queue.send(Assigned { accepted, guard });
     }
 }
 
@@ -108,6 +109,7 @@ async fn run(
     pipeline: Arc<Pipeline>,
     upstreams: Arc<UpstreamClient>,
     limits: ConnectionLimits,
+    tls: Option<Arc<Tls>>,
     mut phase: watch::Receiver<Phase>,
 ) {
     let reaper = Arc::clone(&upstreams);
@@ -118,10 +120,10 @@ async fn run(
         loop {
             tokio::select! {
                 next = assigned.recv() => {
-                    let Some(Assigned { stream, peer, guard }) = next else { break };
+                    let Some(Assigned { accepted, guard }) = next else { break };
                     connections.spawn(connection::serve(
-                        stream,
-                        peer,
+                        accepted,
+                        tls.clone(),
                         guard,
                         Arc::clone(&pipeline),
                         Arc::clone(&upstreams),

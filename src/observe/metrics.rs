@@ -32,6 +32,10 @@ pub struct Metrics {
     pub usage_write_errors: IntCounter,
     /// Uses of keys that could not be written to the key store.
     pub key_uses_dropped: IntCounter,
+    /// TLS handshakes of clients that came to nothing.
+    pub tls_handshake_failures: IntCounter,
+    /// Whether the TLS files, as they are now, are in force.
+    pub tls_reload_success: IntGauge,
     /// What one verification took, in seconds.
     pub verification_seconds: Histogram,
 }
@@ -130,6 +134,14 @@ impl Metrics {
                 "Uses of keys that could not be written to the key store",
             )?,
             usage_write_errors: counter("keyward_usage_write_errors_total", "Failed writes of usage records")?,
+            tls_handshake_failures: counter(
+                "keyward_tls_handshake_failures_total",
+                "Client TLS handshakes that failed",
+            )?,
+            tls_reload_success: gauge(
+                "keyward_tls_last_reload_success",
+                "1 if the TLS files as they are now are in force",
+            )?,
             verification_seconds,
             registry,
         })

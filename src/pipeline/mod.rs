@@ -23,6 +23,8 @@ mod target;
 pub use out_body::OutBody;
 pub use refusal::{Fault, Refusal};
 
+pub use crate::headers::Scheme;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +39,8 @@ use hyper::body::Incoming;
 use crate::assertion::{self, Assertion};
 use crate::auth::{Authenticated, Authenticator, Credential, Permit, take_credential};
 use crate::headers::{
-    Provenance, Scheme, echo_identity, names, remove_hop_by_hop, remove_trusted, remove_underscored, stamp_identity,
+    Provenance, echo_identity, join_cookies, names, remove_hop_by_hop, remove_trusted, remove_underscored,
+    stamp_identity,
 };
 use crate::limit::{Admission, BucketOwner, Charge, Limiter};
 use crate::observe::{Metrics, UsageSink};
@@ -61,6 +64,14 @@ pub struct Pipeline {
     memory: Arc<MemoryBudget>,
     ids: RequestIds,
     body_timeout: Duration,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Of a Unix socket: the loopback address.
+    pub address: IpAddr,
+    pub scheme: Scheme,
 }
 
 /// The parts a pipeline is built from.
@@ -108,17 +119,12 @@ impl Pipeline {
         &self.usage
     }
 
-    /// Serves one request from `peer` over the worker's own way to the upstreams.
-    pub async fn serve(
-        &self,
-        request: Request<Incoming>,
-        peer: IpAddr,
-        upstreams: &UpstreamClient,
-    ) -> Response<OutBody> {
+    /// Serves one request of `peer` over the worker's own way to the upstreams.
+    pub async fn serve(&self, request: Request<Incoming>, peer: Peer, upstreams: &UpstreamClient) -> Response<OutBody> {
         let started = self.clock.now();
         let policy = self.policy.load_full();
         let (mut parts, body) = request.into_parts();
-        let provenance = Provenance::read(&parts.headers, peer, Scheme::Http, &policy.trusted_proxies);
+        let provenance = Provenance::read(&parts.headers, peer.address, peer.scheme, &policy.trusted_proxies);
         let request_id = provenance.request_id.clone().unwrap_or_else(|| self.ids.next(started.wall));
         let slot = self.usage.reserve();
         let may_record = slot.is_some();
@@ -366,6 +372,7 @@ fn strip(parts: &mut http::request::Parts) -> Result<(), Refusal> {
         return Err(Refusal::BadBody("the only transfer coding is chunked".to_owned()));
     }
     remove_hop_by_hop(&mut parts.headers);
+    join_cookies(&mut parts.headers);
     remove_trusted(&mut parts.headers);
     Ok(())
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::config::field::{At, Field, Spot};
 use crate::config::mistake::Findings;
 use crate::config::process::{
-    Address, AdminSpec, CacheSpec, Credentials, HealthSpec, KindeSpec, Process, StoreSpec, UsageOutput, VerifierSpec,
+    Address, AdminSpec, CacheSpec, Credentials, HealthSpec, KindeSpec, ListenAddress, Process, StoreSpec, UsageOutput,
+    VerifierSpec,
 };
 use crate::config::written::{KeysSection, Kinde, KindeAuth, ProcessSection, Verifier};
 
@@ -17,6 +18,8 @@ pub(super) const MEMORY: u64 = 48 << 20;
 const LISTEN: (&str, u16) = ("127.0.0.1", 8080);
 const MAX_CONNECTIONS: u64 = 10_000;
 const MAX_HEADER_BYTES: u64 = 64 << 10;
+const MAX_STREAMS: u64 = 100;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -42,7 +45,11 @@ pub(super) fn compile(
     let listen = written.listen;
     let addresses = listen.addresses.given().map(|list| list.into_iter().map(|address| address.value).collect());
     Some(Process {
-        listen: addresses.unwrap_or_else(|| vec![Address { host: LISTEN.0.into(), port: LISTEN.1 }]),
+        listen: addresses
+            .unwrap_or_else(|| vec![ListenAddress::Tcp(Address { host: LISTEN.0.into(), port: LISTEN.1 })]),
+        tls: listen.tls.given(),
+        max_streams: u32::try_from(listen.max_streams.or(MAX_STREAMS)).unwrap_or(u32::MAX),
+        handshake_timeout: listen.handshake_timeout.or(HANDSHAKE_TIMEOUT),
         max_connections: count(listen.max_connections, MAX_CONNECTIONS),
         max_header_bytes: count(listen.max_header_bytes, MAX_HEADER_BYTES),
         header_timeout: listen.header_timeout.or(HEADER_TIMEOUT),
@@ -166,10 +173,12 @@ fn check_addresses(written: &ProcessSection, findings: &Findings) {
     let admin = written.admin.as_ref().map(|admin| &admin.address);
     let others = [admin, written.health.as_ref()].into_iter().flatten();
     let others = others.filter_map(|field| match field {
-        Field::Given(address) => Some(address.clone()),
+        Field::Given(address) => {
+            Some(At { value: ListenAddress::Tcp(address.value.clone()), spot: address.spot.clone() })
+        }
         Field::Missing | Field::Broken => None,
     });
-    let mut taken: Vec<At<Address>> = Vec::new();
+    let mut taken: Vec<At<ListenAddress>> = Vec::new();
     for address in listen.chain(others) {
         match taken.iter().find(|other| other.value.collides(&address.value)) {
             Some(first) => findings.add(

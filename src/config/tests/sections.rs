@@ -27,7 +27,11 @@ fn addresses() {
             "listen: {address: http://a:80/}",
             "1:19 listen.address: expected `host:port`, found a URL | did you mean `a:80`?",
         ),
-        ("listen: {address: unix:/run/k.sock}", "1:19 listen.address: listening on a Unix socket is not supported yet"),
+        (
+            "listen: {address: \"unix:\"}",
+            "1:19 listen.address: expected the path of a socket file, such as `unix:/run/keyward.sock`",
+        ),
+        ("health: {address: unix:/run/k.sock}", "1:19 health.address: only `listen` can be a Unix socket"),
         ("listen: {address: []}", "1:19 listen.address: expected at least one address"),
         (
             "listen: {address: 0.0.0.0:80}\nhealth: {address: 127.0.0.1:80}",

@@ -6,17 +6,21 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::config::address::{self, Address};
+use crate::config::address::{self, Address, ListenAddress};
 use crate::config::field::{At, Field};
 use crate::config::process::UsageOutput;
 use crate::config::secret::secret;
 use crate::config::section::{Keys, Section};
 use crate::config::value::{Value, YEAR};
+use crate::listener::{CertificateFiles, TlsSpec};
 use crate::policy::SecretString;
 
 pub(super) const LISTEN: Keys =
-    Keys { known: &["address", "max_connections", "max_header_bytes", "timeouts"], later: &["tls"] };
-pub(super) const LISTEN_TIMEOUTS: Keys = Keys { known: &["header", "body", "write"], later: &[] };
+    Keys { known: &["address", "max_connections", "max_header_bytes", "max_streams", "timeouts", "tls"], later: &[] };
+pub(super) const LISTEN_TIMEOUTS: Keys = Keys { known: &["handshake", "header", "body", "write"], later: &[] };
+pub(super) const TLS: Keys = Keys { known: &["cert", "key", "certificates", "client_ca"], later: &[] };
+pub(super) const CERTIFICATE: Keys = Keys { known: &["cert", "key"], later: &[] };
+pub(super) const FILE: Keys = Keys { known: &["file"], later: &[] };
 pub(super) const ADMIN: Keys = Keys { known: &["address", "token"], later: &["tls"] };
 pub(super) const HEALTH: Keys = Keys { known: &["address"], later: &["tls"] };
 pub(super) const SHUTDOWN: Keys = Keys { known: &["grace"], later: &[] };
@@ -38,9 +42,12 @@ pub(crate) struct ProcessSection {
 }
 
 pub(crate) struct Listen {
-    pub addresses: Field<Vec<At<Address>>>,
+    pub addresses: Field<Vec<At<ListenAddress>>>,
     pub max_connections: Field<u64>,
     pub max_header_bytes: Field<u64>,
+    pub max_streams: Field<u64>,
+    pub tls: Field<TlsSpec>,
+    pub handshake_timeout: Field<Duration>,
     pub header_timeout: Field<Duration>,
     pub body_timeout: Field<Duration>,
     pub write_timeout: Field<Duration>,
@@ -76,6 +83,9 @@ impl Listen {
             addresses: Field::Missing,
             max_connections: Field::Missing,
             max_header_bytes: Field::Missing,
+            max_streams: Field::Missing,
+            tls: Field::Missing,
+            handshake_timeout: Field::Missing,
             header_timeout: Field::Missing,
             body_timeout: Field::Missing,
             write_timeout: Field::Missing,
@@ -83,15 +93,18 @@ impl Listen {
     }
 
     fn read(listen: &Section<'_>) -> Self {
-        let (header_timeout, body_timeout, write_timeout) = listen
+        let [handshake_timeout, header_timeout, body_timeout, write_timeout] = listen
             .section("timeouts", &LISTEN_TIMEOUTS, |timeouts| {
-                (timeouts.field("header", timeout), timeouts.field("body", timeout), timeouts.field("write", timeout))
+                ["handshake", "header", "body", "write"].map(|name| timeouts.field(name, timeout))
             })
-            .unwrap_or((Field::Missing, Field::Missing, Field::Missing));
+            .unwrap_or([const { Field::Missing }; 4]);
         Self {
             addresses: listen.field("address", addresses),
             max_connections: listen.field("max_connections", |value| value.count(1..=1_000_000)),
             max_header_bytes: listen.field("max_header_bytes", |value| value.size(8 * KIB..=MIB)),
+            max_streams: listen.field("max_streams", |value| value.count(1..=10_000)),
+            tls: listen.field("tls", tls),
+            handshake_timeout,
             header_timeout,
             body_timeout,
             write_timeout,
@@ -99,13 +112,53 @@ impl Listen {
     }
 }
 
+/// Reads a certificate with its key, or several of them, and what clients are to show.
+fn tls(value: &Value<'_>) -> Option<TlsSpec> {
+    let section = Section::open(value, &TLS)?;
+    let own = section.get("cert").or_else(|| section.get("key")).is_some();
+    let first = own.then(|| certificate(&section));
+    let more = section.field("certificates", |value| {
+        let list = value.items("a list of `{cert: {file: …}, key: {file: …}}`")?;
+        let read = |value: &Value<'_>| certificate(&Section::open(value, &CERTIFICATE)?);
+        Some(list.iter().map(read).collect::<Vec<_>>())
+    });
+    let client_ca = section.field("client_ca", file);
+    let broken = matches!(more, Field::Broken) || matches!(client_ca, Field::Broken);
+    let certificates: Option<Vec<_>> = first.into_iter().chain(more.given().unwrap_or_default()).collect();
+    let certificates = certificates.filter(|_| !broken)?;
+    if certificates.is_empty() {
+        let help = "write `tls: {cert: {file: tls.crt}, key: {file: tls.key}}`";
+        return value.refuse(value.mistake("a certificate and its key are missing").help(help));
+    }
+    let spec = TlsSpec { certificates, client_ca: client_ca.given() };
+    match spec.check() {
+        Ok(()) => Some(spec),
+        Err(error) => value.refuse(value.mistake(error.to_string())),
+    }
+}
+
+fn certificate(section: &Section<'_>) -> Option<CertificateFiles> {
+    let (cert, key) = (section.required("cert", file), section.required("key", file));
+    Some(CertificateFiles { cert: cert.given()?, key: key.given()? })
+}
+
+/// Reads `{file: PATH}` of a file that is read again when it changes.
+fn file(value: &Value<'_>) -> Option<PathBuf> {
+    let section = Section::open(value, &FILE)?;
+    section.required("file", path).given()
+}
+
 /// A wait that must end.
 pub(super) fn timeout(value: &Value<'_>) -> Option<Duration> {
     value.duration(Duration::from_millis(1)..=YEAR)
 }
 
-fn addresses(value: &Value<'_>) -> Option<Vec<At<Address>>> {
-    let list = value.list(address)?;
+fn addresses(value: &Value<'_>) -> Option<Vec<At<ListenAddress>>> {
+    let base_dir = value.context.base_dir;
+    let read = |value: &Value<'_>| {
+        located(value, "an address `host:port` or `unix:PATH`", |text| address::listen_or_unix(text, base_dir))
+    };
+    let list = value.list(read)?;
     if list.is_empty() { value.refuse(value.mistake("expected at least one address")) } else { Some(list) }
 }
 

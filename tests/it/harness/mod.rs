@@ -6,6 +6,7 @@ mod kinde;
 mod origin;
 mod process;
 mod proxy;
+mod tls;
 mod wire;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ pub use kinde::{BadKey, CLIENT_SECRET, Kinde, jwt};
 pub use origin::{Origin, Received, Reply};
 pub use process::{Process, keyward, keyward_in, python, ready_address, repository};
 pub use proxy::Proxy;
+pub use tls::{Authority, Certified, shake};
 pub use wire::{Framing, Head, Reader};
 
 /// Far longer than anything takes that is going to happen.
