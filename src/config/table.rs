@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::policy::{Access, ErrorFormat, Inspect, Limit, Policy, Route};
-use crate::scan::{Action, preset, presets};
+use crate::scan::{Action, RuleSet, preset, presets};
 
 use super::Compiled;
 use super::units::show_duration;
@@ -77,7 +77,7 @@ fn limits(limits: &[Arc<Limit>]) -> String {
 fn inspect(inspect: &Inspect) -> String {
     let mut parts = Vec::new();
     if !inspect.rules.is_empty() {
-        parts.push(rule_names(inspect.rules.rule_ids()).join(", "));
+        parts.push(rule_list(&inspect.rules));
     }
     parts.extend(inspect.max_chars.map(|chars| format!("{chars} chars")));
     parts.extend(inspect.max_body_chars.map(|chars| format!("{chars} chars in all")));
@@ -91,6 +91,15 @@ fn action(action: Action) -> &'static str {
         Action::Sanitize => "sanitize",
         Action::Observe => "observe",
     }
+}
+
+/// The rules as the file names them, and the views that they read through: where only some of them do, how many.
+fn rule_list(rules: &RuleSet) -> String {
+    let all = rules.rule_ids().len();
+    let view = |(view, some)| if some == all { format!("{view}") } else { format!("{view} ({some} of {all})") };
+    let views: Vec<String> = rules.views().map(view).collect();
+    let names = rule_names(rules.rule_ids()).join(", ");
+    if views.is_empty() { names } else { format!("{names} through {}", views.join(", ")) }
 }
 
 /// Rule ids as the file names them: the rules of a preset by its name.
@@ -125,7 +134,7 @@ fn rules(policy: &Policy) -> Vec<[String; 3]> {
             Some(bytes) => format!("{bytes} bytes"),
             None => "unbounded".to_owned(),
         };
-        let row = [rule_names(inspect.rules.rule_ids()).join(", "), action(inspect.action).to_owned(), hold];
+        let row = [rule_list(&inspect.rules), action(inspect.action).to_owned(), hold];
         if !rows.contains(&row) {
             rows.push(row);
         }

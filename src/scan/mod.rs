@@ -12,6 +12,7 @@
 //! | [`block`] | finds matches, and withholds no byte longer than it must |
 //! | [`redact`] | `replace_all` over a stream |
 //! | [`guard`] | redaction whose output is scanned again |
+//! | [`view`] | a text as it is once it is decoded again |
 //! | [`text`] | where the texts of a body are: JSON strings, form fields |
 //! | [`ruleset`] | the programs of one list of rules |
 //! | [`body`] | verdicts on bodies held in memory |
@@ -33,6 +34,7 @@ pub mod stream;
 #[cfg(test)]
 mod testing;
 pub mod text;
+pub mod view;
 
 pub use body::{Inspection, Report, RuleHit, TextFormat, Verdict, inspect, inspect_query};
 pub use examples::{ExampleFailure, rule_examples};
@@ -41,3 +43,4 @@ pub use program::{Program, ProgramError};
 pub use rule::{Action, Direction, Rule};
 pub use ruleset::RuleSet;
 pub use stream::{StreamFormat, StreamRules, StreamScanner, StreamStop};
+pub use view::View;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::{
     program::{Program, ProgramError, Semantics},
     rule::{Action, Rule},
+    view::{Readings, View, Viewed},
 };
 
 /// A list of rules, ready for every [`Action`]. May be empty.
@@ -18,6 +19,10 @@ pub struct RuleSet {
     redact: Program,
     /// By rule: what `sanitize` runs one after another.
     each: Box<[Program]>,
+    /// The same for those rules that have views.
+    block_views: Box<[Viewed]>,
+    redact_views: Box<[Viewed]>,
+    each_views: Box<[Box<[Viewed]>]>,
 }
 
 impl RuleSet {
@@ -32,6 +37,12 @@ impl RuleSet {
         Ok(Self {
             block: Program::compile(&rules)?,
             redact: Program::compile_for(&rules, Semantics::LeftmostFirst)?,
+            block_views: viewed(&rules, Semantics::Every)?,
+            redact_views: viewed(&rules, Semantics::LeftmostFirst)?,
+            each_views: rules
+                .iter()
+                .map(|rule| viewed(std::slice::from_ref(rule), Semantics::LeftmostFirst))
+                .collect::<Result<_, _>>()?,
             each,
         })
     }
@@ -52,32 +63,68 @@ impl RuleSet {
     pub fn max_hold(&self, action: Action) -> Option<usize> {
         match action {
             Action::Observe => Some(0),
-            Action::Block => self.block.max_hold(),
+            Action::Block => self.block_views.iter().try_fold(self.block.max_hold()?, |most, viewed| {
+                // As many units as the program withholds bytes, and one that is not complete.
+                Some(most.max((viewed.program.max_hold()? + 1) * viewed.view.most_per_byte()?))
+            }),
+            // Matches of several readings that overlap one another are one cut, however many they are.
+            Action::Redact | Action::Sanitize if !self.block_views.is_empty() => None,
             Action::Redact => Some(self.redact.max_hold()? + self.block.max_hold()?),
             Action::Sanitize => self.each.iter().try_fold(0, |sum, program| Some(sum + program.max_hold()?)),
         }
     }
 
-    /// All rules, for blocking, observing and guarding.
+    /// What blocking, observing and guarding read a text by.
+    pub fn to_block(&self) -> Readings<'_> {
+        Readings::new(&self.block, &self.block_views)
+    }
+
+    /// What replacing reads a text by.
+    pub fn to_redact(&self) -> Readings<'_> {
+        Readings::new(&self.redact, &self.redact_views)
+    }
+
+    /// What each rule alone reads a text by, for replacing, in order.
+    pub fn to_sanitize(&self) -> impl Iterator<Item = Readings<'_>> {
+        self.each.iter().zip(&self.each_views).map(|(program, views)| Readings::new(program, views))
+    }
+
+    /// The views that some rule has, and how many of the rules have each.
+    pub fn views(&self) -> impl Iterator<Item = (View, usize)> {
+        self.block_views.iter().map(|viewed| (viewed.view, viewed.rules()))
+    }
+
+    /// All rules over texts as they are, for blocking, observing and guarding.
     pub fn block(&self) -> &Program {
         &self.block
     }
 
-    /// All rules, for replacing.
+    /// All rules over texts as they are, for replacing.
     pub fn redact(&self) -> &Program {
         &self.redact
-    }
-
-    /// Each rule alone, for replacing, in order.
-    pub fn each(&self) -> &[Program] {
-        &self.each
     }
 
     /// Memory of all tables, in bytes.
     pub fn memory(&self) -> usize {
         let each: usize = self.each.iter().map(Program::memory).sum();
-        self.block.memory() + self.redact.memory() + each
+        let views = self.block_views.iter().chain(&self.redact_views).chain(self.each_views.iter().flatten());
+        let views: usize = views.map(|viewed| viewed.program.memory()).sum();
+        self.block.memory() + self.redact.memory() + each + views
     }
+}
+
+/// For each view that some of the rules have, those rules.
+fn viewed(rules: &[Rule], semantics: Semantics) -> Result<Box<[Viewed]>, ProgramError> {
+    let mut all = Vec::new();
+    for (_, view) in View::NAMES {
+        let indices: Box<[usize]> = (0..rules.len()).filter(|&rule| rules[rule].views.contains(&view)).collect();
+        if !indices.is_empty() {
+            let through: Vec<Rule> = indices.iter().map(|&rule| rules[rule].clone()).collect();
+            let program = Program::compile_for(&through, semantics)?;
+            all.push(Viewed::new(view, program, indices));
+        }
+    }
+    Ok(all.into())
 }
 
 #[cfg(test)]

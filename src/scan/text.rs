@@ -6,6 +6,7 @@
 pub mod json;
 pub mod query;
 pub mod sse;
+pub mod utf8;
 
 /// The length of a text in UTF-16 code units, which is what `length` counts in the
 /// source document's language.

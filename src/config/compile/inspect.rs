@@ -6,7 +6,7 @@ use crate::config::field::{At, Field};
 use crate::config::units::show_size;
 use crate::config::written;
 use crate::policy::{BodyClass, Inspect, Unscannable};
-use crate::scan::{Action, RuleSet};
+use crate::scan::{Action, RuleSet, View};
 
 use super::Compiler;
 use super::process::MEMORY;
@@ -17,6 +17,13 @@ impl Compiler<'_> {
     /// Compiles one direction of a route, over that of the defaults.
     pub(super) fn inspect(&self, own: &written::Inspect, defaults: &written::Inspect) -> Inspect {
         let written = own.over(defaults);
+        if let (Field::Given(views), Field::Given(rules)) = (&own.views, &written.rules)
+            && rules.value.is_empty()
+            && !views.value.is_empty()
+        {
+            let message = "there is no rule here that could read through `views`";
+            self.findings.add(views.spot.mistake(message).help("remove `views`, or name a rule in `rules`"));
+        }
         let inspect = Inspect {
             rules: self.rule_set(&written),
             action: written.action.clone().or(Action::Block),
@@ -34,9 +41,14 @@ impl Compiler<'_> {
 
     /// The rules of a section. An empty set stands in for a broken one.
     pub(super) fn rule_set(&self, written: &written::Inspect) -> Arc<RuleSet> {
+        let views: Vec<View> = match &written.views {
+            Field::Given(views) => views.value.iter().map(|view| view.value).collect(),
+            Field::Missing => Vec::new(),
+            Field::Broken => return self.rules.stand_in(),
+        };
         match &written.rules {
-            Field::Given(names) => self.rules.set(&names.value).unwrap_or_else(|| self.rules.stand_in()),
-            Field::Missing => self.rules.default_set(),
+            Field::Given(names) => self.rules.set(&names.value, &views).unwrap_or_else(|| self.rules.stand_in()),
+            Field::Missing => self.rules.default_set(&views),
             Field::Broken => self.rules.stand_in(),
         }
     }

@@ -114,7 +114,7 @@ impl Compiler<'_> {
         self.limit_list(&self.defaults.limits);
         for section in [&self.defaults.request, &self.defaults.response] {
             if let Field::Given(names) = &section.rules {
-                self.rules.set(&names.value);
+                self.rules.set(&names.value, &[]);
             }
         }
     }

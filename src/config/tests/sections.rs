@@ -395,7 +395,7 @@ fn routes() {
         ),
         (
             "request: {content_types: [text/plain]}",
-            "1:38 routes[0].request.content_types: unknown key `content_types` | known here: rules, action, max_chars, max_body_chars, max_body, unscannable",
+            "1:38 routes[0].request.content_types: unknown key `content_types` | known here: rules, action, max_chars, max_body_chars, max_body, unscannable, views",
         ),
         (
             "response: {content_types: [text/html]}",

@@ -10,6 +10,7 @@ use super::context::Context;
 use super::keys::credentials;
 use super::name;
 use super::process::{located, timeout};
+use super::rules::views;
 use crate::config::address::route_host;
 use crate::config::field::{At, Field, Spot};
 use crate::config::header_name::{header_name, reserved};
@@ -17,7 +18,7 @@ use crate::config::mistake::quoted;
 use crate::config::section::{Keys, Section};
 use crate::config::value::Value;
 use crate::policy::{BodyClass, ErrorFormat, PathPattern, Place, Unscannable};
-use crate::scan::Action;
+use crate::scan::{Action, View};
 
 pub(super) const DEFAULTS: Keys = Keys {
     known: &["upstream", "limits", "request", "response", "credentials", "echo_identity", "format", "slow"],
@@ -48,12 +49,12 @@ pub(super) const ROUTE: Keys = Keys {
 };
 pub(super) const SCOPES: Keys = Keys { known: &["any_of"], later: &[] };
 pub(super) const REQUEST: Keys = Keys {
-    known: &["rules", "action", "max_chars", "max_body_chars", "max_body", "unscannable"],
-    later: &["view", "encodings"],
+    known: &["rules", "action", "max_chars", "max_body_chars", "max_body", "unscannable", "views"],
+    later: &["encodings"],
 };
 pub(super) const RESPONSE: Keys = Keys {
-    known: &["rules", "action", "max_chars", "max_body_chars", "max_body", "unscannable", "content_types"],
-    later: &["view", "encodings"],
+    known: &["rules", "action", "max_chars", "max_body_chars", "max_body", "unscannable", "content_types", "views"],
+    later: &["encodings"],
 };
 
 const ACTIONS: [(&str, Action); 4] = [
@@ -121,6 +122,8 @@ pub(crate) enum Scopes {
 #[derive(Clone, Default)]
 pub(crate) struct Inspect {
     pub rules: Field<Vec<At<String>>>,
+    /// What all of the rules read beside the text as it is.
+    pub views: Field<Vec<At<View>>>,
     pub action: Field<Action>,
     pub max_chars: Field<u64>,
     pub max_body_chars: Field<u64>,
@@ -243,6 +246,7 @@ impl Inspect {
     fn read_request(section: &Section<'_>) -> Self {
         Self {
             rules: section.field("rules", |value| value.set(name)),
+            views: section.field("views", views),
             action: section.field("action", |value| value.word(&ACTIONS)),
             max_chars: section.field("max_chars", |value| value.count(1..=MAX_CHARS)),
             max_body_chars: section.field("max_body_chars", |value| value.count(1..=MAX_CHARS)),
@@ -263,6 +267,7 @@ impl Inspect {
     pub fn over(&self, below: &Self) -> Self {
         Self {
             rules: self.rules.over(&below.rules),
+            views: self.views.over(&below.views),
             action: self.action.over(&below.action),
             max_chars: self.max_chars.over(&below.max_chars),
             max_body_chars: self.max_body_chars.over(&below.max_body_chars),

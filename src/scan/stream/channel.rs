@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use super::super::{
-    block::{BlockScanner, CountScanner, Hit, Stop},
+    block::{Hit, Stop},
     body::MARKER,
     guard::GuardedScanner,
     rule::Action,
     ruleset::RuleSet,
     text::utf16_len,
+    view::{Blocker, Counter},
 };
 
 /// The most text of one channel that is withheld for a candidate.
@@ -29,9 +30,9 @@ pub(super) struct Channel {
 
 enum Scanner {
     None,
-    Block(BlockScanner),
+    Block(Blocker),
     Redact(Box<GuardedScanner>),
-    Count(CountScanner),
+    Count(Counter),
 }
 
 /// A channel must not go on: a rule matched, or a candidate outgrew its cap.
@@ -42,13 +43,13 @@ impl Channel {
     pub(super) fn new(rules: &RuleSet, action: Action) -> Self {
         let scanner = match action {
             _ if rules.is_empty() => Scanner::None,
-            Action::Observe => Scanner::Count(CountScanner::new(rules.block())),
+            Action::Observe => Scanner::Count(Counter::new(rules.to_block())),
             Action::Redact => {
-                let (redact, block) = (rules.redact(), rules.block());
+                let (redact, block) = (rules.to_redact(), rules.to_block());
                 Scanner::Redact(Box::new(GuardedScanner::new(redact, block, MARKER.as_bytes(), HOLD_TEXT)))
             }
             // What cannot be done on a stream is refused before, and is no way around the rules here.
-            Action::Block | Action::Sanitize => Scanner::Block(BlockScanner::new(rules.block(), HOLD_TEXT)),
+            Action::Block | Action::Sanitize => Scanner::Block(Blocker::new(rules.to_block(), HOLD_TEXT)),
         };
         Self { scanner, len: 0, units: 0, cuts: VecDeque::new(), finished: false }
     }
@@ -59,9 +60,9 @@ impl Channel {
         self.units += utf16_len(text);
         match &mut self.scanner {
             Scanner::None => {}
-            Scanner::Block(scanner) => scanner.feed(rules.block(), text),
-            Scanner::Redact(scanner) => scanner.feed(rules.redact(), rules.block(), text),
-            Scanner::Count(scanner) => scanner.feed(rules.block(), text),
+            Scanner::Block(scanner) => scanner.feed(rules.to_block(), text),
+            Scanner::Redact(scanner) => scanner.feed(rules.to_redact(), rules.to_block(), text),
+            Scanner::Count(scanner) => scanner.feed(rules.to_block(), text),
         }
         self.decided(counts)
     }
@@ -73,9 +74,9 @@ impl Channel {
         }
         match &mut self.scanner {
             Scanner::None => {}
-            Scanner::Block(scanner) => scanner.finish(rules.block()),
-            Scanner::Redact(scanner) => scanner.finish(rules.redact(), rules.block()),
-            Scanner::Count(scanner) => scanner.finish(rules.block()),
+            Scanner::Block(scanner) => scanner.finish(rules.to_block()),
+            Scanner::Redact(scanner) => scanner.finish(rules.to_redact(), rules.to_block()),
+            Scanner::Count(scanner) => scanner.finish(rules.to_block()),
         }
         self.decided(counts)
     }
@@ -86,6 +87,15 @@ impl Channel {
             Scanner::None | Scanner::Count(_) => self.len,
             Scanner::Block(scanner) => scanner.frontier(),
             Scanner::Redact(scanner) => scanner.frontier(),
+        }
+    }
+
+    /// Memory that the scanner needs to know where its views came from, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        match &self.scanner {
+            Scanner::None | Scanner::Count(_) => 0,
+            Scanner::Block(scanner) => scanner.memory(),
+            Scanner::Redact(scanner) => scanner.memory(),
         }
     }
 

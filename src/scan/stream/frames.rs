@@ -7,7 +7,6 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
 use super::super::{
-    block::{BlockScanner, CountScanner},
     body::MARKER,
     rule::Action,
     ruleset::RuleSet,
@@ -16,6 +15,7 @@ use super::super::{
         sse::{Frame, Framing, Split, Splitter},
         utf16_len,
     },
+    view::{Blocker, Counter},
 };
 use super::{
     HOLD_WIRE, StreamRules, StreamStop, Tally, Vendor,
@@ -90,18 +90,17 @@ struct Edit {
 /// Scans strings one by one.
 enum Alone {
     None,
-    First(BlockScanner),
-    Count(CountScanner),
+    First(Blocker),
+    Count(Counter),
 }
 
 impl FrameScanner {
     pub(super) fn new(rules: &StreamRules, framing: Framing, declared: Option<Vendor>) -> Self {
-        let program = rules.rules.block();
+        let readings = rules.rules.to_block();
         let alone = match rules.action {
             _ if rules.rules.is_empty() => Alone::None,
-            Action::Observe => Alone::Count(CountScanner::new(program)),
-            // The string is in memory already, so nothing is gained by a cap.
-            _ => Alone::First(BlockScanner::new(program, u64::MAX)),
+            Action::Observe => Alone::Count(Counter::new(readings)),
+            _ => Alone::First(Blocker::untracked(readings)),
         };
         Self {
             framing,
@@ -123,7 +122,7 @@ impl FrameScanner {
     }
 
     pub(super) fn held(&self) -> usize {
-        self.queued + self.splitter.pending()
+        self.queued + self.splitter.pending() + self.channels.iter().map(Channel::memory).sum::<usize>()
     }
 
     /// The counts of all channels whose scanners stop for nothing.
@@ -444,19 +443,19 @@ impl FrameScanner {
 
     /// Whether a rule matches in a string that stands alone, and is not only counted.
     fn scan_alone(&mut self, rules: &StreamRules, text: &[u8], tally: &mut Tally) -> bool {
-        let program = rules.rules.block();
+        let readings = rules.rules.to_block();
         match &mut self.alone {
             Alone::None => false,
             Alone::Count(scanner) => {
-                scanner.next_text(program);
-                scanner.feed(program, text);
-                scanner.finish(program);
+                scanner.next_text(readings);
+                scanner.feed(readings, text);
+                scanner.finish(readings);
                 false
             }
             Alone::First(scanner) => {
-                scanner.reset(program);
-                scanner.feed(program, text);
-                scanner.finish(program);
+                scanner.reset(readings);
+                scanner.feed(readings, text);
+                scanner.finish(readings);
                 // What is redacted is counted where it is cut.
                 if let (Some(hit), true) = (scanner.hit(), rules.action != Action::Redact) {
                     tally.counts[hit.rule] += 1;

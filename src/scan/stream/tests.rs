@@ -1,5 +1,7 @@
 //! Streams as services write them, against readers that see the whole.
 
+mod views;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -402,12 +404,12 @@ fn what_is_observed_never_waits_and_is_counted() {
 fn a_text_is_let_go_byte_by_byte() {
     let mut scanner = StreamScanner::new(html(Action::Redact), StreamFormat::Text, None);
     let mut released = Vec::new();
-    for byte in "say javascript:x jav".bytes() {
+    for byte in "yes javascript:x jav".bytes() {
         let mut out = Vec::new();
         scanner.feed(&[byte], &mut out);
         released.push(String::from_utf8(out).unwrap());
     }
-    assert_eq!(released[..5], ["s", "a", "y", " ", ""]);
+    assert_eq!(released[..5], ["y", "e", "s", " ", ""]);
     assert_eq!(released[14..], [MARKER, "x", " ", "", "", ""]);
     let mut out = Vec::new();
     scanner.finish(&mut out);

@@ -49,7 +49,7 @@ impl TextScanner {
     }
 
     pub(super) fn held(&self) -> usize {
-        self.held.len()
+        self.held.len() + self.channel.memory()
     }
 
     pub(super) fn observed(&self) -> &[u64] {
