@@ -109,12 +109,11 @@ impl Pipeline {
             HoldError::Broken(error) if error.kind() == std::io::ErrorKind::TimedOut => Refusal::UpstreamTimeout,
             HoldError::Broken(error) => Refusal::UpstreamBroken(error.to_string()),
         })?;
-        if rules.action.rewrites() {
-            lease.grow(held.len()).map_err(|_| out_of_memory())?;
-        }
+        lease.grow(format.memory(held.len(), rules.action)).map_err(|_| out_of_memory())?;
         let report = inspect(&held, format, &inspection(rules));
         exchange.inspected(&rules.rules, rules.action, Direction::Response, &report.hits);
         exchange.response_length = Some(report.chars);
+        exchange.passed_binary(Direction::Response, report.binary);
         let passes = rules.action == Action::Observe || rules.unscannable == Unscannable::Pass;
         let body = match report.verdict {
             Verdict::Clean | Verdict::Observed => held,
@@ -127,7 +126,7 @@ impl Pipeline {
                 held
             }
             Verdict::Malformed(_) => {
-                return Err(Refusal::UnscannableResponse("the body is not the JSON that it is said to be"));
+                return Err(Refusal::UnscannableResponse("the body is not of the type that it is said to be"));
             }
             Verdict::Unscannable(why) => return Err(Refusal::UnscannableResponse(why)),
             Verdict::Blocked | Verdict::TooLong if rules.action == Action::Observe => held,

@@ -29,7 +29,7 @@ use std::sync::Arc;
 pub use end::{EndReason, Ending};
 
 use super::{
-    body::{Inspection, RuleHit},
+    body::{BinaryParts, Inspection, RuleHit},
     rule::Action,
     ruleset::RuleSet,
     text::sse::Framing,
@@ -64,6 +64,8 @@ impl StreamRules {
             action: self.action,
             max_chars: self.max_chars,
             max_body_chars: self.max_body_chars,
+            // A stream has no parts.
+            binary_parts: BinaryParts::Block,
         }
     }
 }

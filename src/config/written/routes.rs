@@ -17,7 +17,7 @@ use crate::config::mistake::quoted;
 use crate::config::section::{Keys, Section};
 use crate::config::value::Value;
 use crate::policy::{BodyClass, ErrorFormat, PathPattern, Place, Unscannable};
-use crate::scan::Action;
+use crate::scan::{Action, BinaryParts};
 
 pub(super) const DEFAULTS: Keys = Keys {
     known: &["upstream", "limits", "request", "response", "credentials", "echo_identity", "format", "slow"],
@@ -48,11 +48,20 @@ pub(super) const ROUTE: Keys = Keys {
 };
 pub(super) const SCOPES: Keys = Keys { known: &["any_of"], later: &[] };
 pub(super) const REQUEST: Keys = Keys {
-    known: &["rules", "action", "max_chars", "max_body_chars", "max_body", "unscannable"],
+    known: &["rules", "action", "max_chars", "max_body_chars", "max_body", "unscannable", "binary_parts"],
     later: &["view", "encodings"],
 };
 pub(super) const RESPONSE: Keys = Keys {
-    known: &["rules", "action", "max_chars", "max_body_chars", "max_body", "unscannable", "content_types"],
+    known: &[
+        "rules",
+        "action",
+        "max_chars",
+        "max_body_chars",
+        "max_body",
+        "unscannable",
+        "binary_parts",
+        "content_types",
+    ],
     later: &["view", "encodings"],
 };
 
@@ -64,11 +73,12 @@ const ACTIONS: [(&str, Action); 4] = [
 ];
 const FORMATS: [(&str, ErrorFormat); 3] =
     [("keyward", ErrorFormat::Keyward), ("openai", ErrorFormat::OpenAi), ("anthropic", ErrorFormat::Anthropic)];
-const CONTENT_TYPES: [(&str, BodyClass); 4] = [
+const CONTENT_TYPES: [(&str, BodyClass); 5] = [
     ("application/json", BodyClass::Json),
     ("text/event-stream", BodyClass::EventStream),
     ("application/x-ndjson", BodyClass::Ndjson),
     ("text/plain", BodyClass::Text),
+    ("multipart/form-data", BodyClass::Multipart),
 ];
 
 const GIB: u64 = 1 << 30;
@@ -126,6 +136,7 @@ pub(crate) struct Inspect {
     pub max_body_chars: Field<u64>,
     pub max_body: Field<u64>,
     pub unscannable: Field<Unscannable>,
+    pub binary_parts: Field<BinaryParts>,
     pub content_types: Field<Vec<At<BodyClass>>>,
 }
 
@@ -250,6 +261,9 @@ impl Inspect {
             unscannable: section.field("unscannable", |value| {
                 value.word(&[("block", Unscannable::Block), ("pass", Unscannable::Pass)])
             }),
+            binary_parts: section.field("binary_parts", |value| {
+                value.word(&[("pass", BinaryParts::Pass), ("block", BinaryParts::Block)])
+            }),
             content_types: Field::Missing,
         }
     }
@@ -268,6 +282,7 @@ impl Inspect {
             max_body_chars: self.max_body_chars.over(&below.max_body_chars),
             max_body: self.max_body.over(&below.max_body),
             unscannable: self.unscannable.over(&below.unscannable),
+            binary_parts: self.binary_parts.over(&below.binary_parts),
             content_types: self.content_types.over(&below.content_types),
         }
     }
