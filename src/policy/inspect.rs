@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::scan::stream::House;
 use crate::scan::{Action, BinaryParts, RuleSet};
 
 /// The compiled `request:` or `response:` section of a route.
@@ -22,6 +23,8 @@ pub struct Inspect {
     pub unscannable: Unscannable,
     /// What becomes of the parts of a multipart body that are no text.
     pub binary_parts: BinaryParts,
+    /// The service's own format of streams; only for a response.
+    pub house: Option<Arc<House>>,
 }
 
 impl Inspect {

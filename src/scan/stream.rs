@@ -14,6 +14,7 @@
 //! | `text` | a body that is one text |
 //! | `document` | a frame's JSON as strings with their places |
 //! | `api` | which strings are pieces of one text |
+//! | `house` | the same, as an operator describes a format of their own |
 //! | `channel` | one such text and its scanner |
 //! | `end` | how each API ends a stream early |
 
@@ -22,11 +23,13 @@ mod channel;
 mod document;
 mod end;
 mod frames;
+mod house;
 mod text;
 
 use std::sync::Arc;
 
 pub use end::{EndReason, Ending};
+pub use house::{House, Path, Template};
 
 use super::{
     body::{BinaryParts, Inspection, RuleHit},
@@ -51,6 +54,8 @@ pub struct StreamRules {
     pub max_chars: Option<u64>,
     /// The most allowed of all texts together, in UTF-16 units.
     pub max_body_chars: Option<u64>,
+    /// The service's own format, where an operator describes it.
+    pub house: Option<Arc<House>>,
 }
 
 impl StreamRules {
@@ -221,7 +226,7 @@ impl StreamScanner {
     /// where only a broken connection says that a text is not whole.
     pub fn end(&self, ending: &Ending<'_>) -> Option<Vec<u8>> {
         match &self.wire {
-            Wire::Frames(frames) => Some(frames.end(ending)),
+            Wire::Frames(frames) => Some(frames.end(self.rules.house.as_deref(), ending)),
             Wire::Text(_) => None,
         }
     }

@@ -1,4 +1,5 @@
-//! Bodies that are more than one JSON text: multipart forms, and texts in other charsets.
+//! Bodies that are more than one JSON text: multipart forms, texts in other charsets, streams of a service's own
+//! format.
 
 use crate::harness::{Origin, Proxy, Reply};
 
@@ -108,4 +109,27 @@ async fn a_text_is_read_in_its_charset() {
     assert_eq!(proxy.post("/block").body("application/json; charset=iso-8859-1", json).send().await.text(), json);
     let answer = proxy.post("/block").body("application/json; charset=utf-16", json).send().await;
     assert_eq!(answer.code(), "UNSCANNABLE_BODY");
+}
+
+#[tokio::test]
+async fn a_stream_of_a_described_format_is_joined_and_ended_as_described() {
+    let config = r#"
+routes:
+  - id: legacy
+    path: /**
+    public: true
+    response: {rules: [html], stream: {join: $.result.tok, channel: result.no, done: '[END]', end: ['{"err":"{code}"}', '[END]']}}
+"#;
+    let tok = |no: &str, tok: &str| format!("data: {{\"result\":{{\"tok\":\"{tok}\",\"no\":{no}}}}}\n\n");
+    let clean = tok("0", "a <scr") + &tok("1", "ipt> b") + "data: [END]\n\n";
+    let harmful = tok("0", "a") + &tok("0", " <scr") + &tok("0.0", "ipt> b");
+    let answers = [clean.clone(), harmful];
+    let origin = Origin::answering(move |request| {
+        Reply::new(200, "text/event-stream", &answers[usize::from(request.head.first_line.contains("harmful"))])
+    })
+    .await;
+    let proxy = Proxy::builder(&origin).config(config).start().await;
+    assert_eq!(proxy.get("/clean").send().await.text(), clean);
+    let end = "data: {\"err\":\"AI_RESPONSE_BLOCKED\"}\n\ndata: [END]\n\n";
+    assert_eq!(proxy.get("/harmful").send().await.text(), tok("0", "a") + end);
 }

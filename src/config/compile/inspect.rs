@@ -26,6 +26,7 @@ impl Compiler<'_> {
             content_types: content_types(&written.content_types),
             unscannable: written.unscannable.clone().or(Unscannable::Block),
             binary_parts: written.binary_parts.clone().or(BinaryParts::Pass),
+            house: written.stream.clone().given().map(Arc::new),
         };
         self.check_binary_parts(&written);
         if inspect.needs_text() {

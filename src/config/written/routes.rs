@@ -10,6 +10,7 @@ use super::context::Context;
 use super::keys::credentials;
 use super::name;
 use super::process::{located, timeout};
+use super::stream::stream;
 use crate::config::address::route_host;
 use crate::config::field::{At, Field, Spot};
 use crate::config::header_name::{header_name, reserved};
@@ -17,6 +18,7 @@ use crate::config::mistake::quoted;
 use crate::config::section::{Keys, Section};
 use crate::config::value::Value;
 use crate::policy::{BodyClass, ErrorFormat, PathPattern, Place, Unscannable};
+use crate::scan::stream::House;
 use crate::scan::{Action, BinaryParts};
 
 pub(super) const DEFAULTS: Keys = Keys {
@@ -61,6 +63,7 @@ pub(super) const RESPONSE: Keys = Keys {
         "unscannable",
         "binary_parts",
         "content_types",
+        "stream",
     ],
     later: &["view", "encodings"],
 };
@@ -138,6 +141,7 @@ pub(crate) struct Inspect {
     pub unscannable: Field<Unscannable>,
     pub binary_parts: Field<BinaryParts>,
     pub content_types: Field<Vec<At<BodyClass>>>,
+    pub stream: Field<House>,
 }
 
 impl Defaults {
@@ -265,12 +269,13 @@ impl Inspect {
                 value.word(&[("pass", BinaryParts::Pass), ("block", BinaryParts::Block)])
             }),
             content_types: Field::Missing,
+            stream: Field::Missing,
         }
     }
 
     fn read_response(section: &Section<'_>) -> Self {
         let content_types = section.field("content_types", |value| value.set(|item| item.word(&CONTENT_TYPES)));
-        Self { content_types, ..Self::read_request(section) }
+        Self { content_types, stream: section.field("stream", stream), ..Self::read_request(section) }
     }
 
     /// This section's fields, and those of `below` where it has none.
@@ -284,6 +289,7 @@ impl Inspect {
             unscannable: self.unscannable.over(&below.unscannable),
             binary_parts: self.binary_parts.over(&below.binary_parts),
             content_types: self.content_types.over(&below.content_types),
+            stream: self.stream.over(&below.stream),
         }
     }
 }

@@ -14,6 +14,7 @@ fn route(id: &str, host: Option<&str>, path: &str, methods: &[Method]) -> Arc<Ro
         content_types: Vec::new(),
         unscannable: Unscannable::Block,
         binary_parts: BinaryParts::Pass,
+        house: None,
     };
     let second = Duration::from_secs(1);
     Arc::new(Route {

@@ -19,10 +19,11 @@ use super::super::{
 };
 use super::{
     HOLD_WIRE, StreamRules, StreamStop, Tally, Vendor,
-    api::{Api, Class, Sorter, is_opaque},
+    api::{Api, Class, Sorter, is_opaque, looks_opaque},
     channel::{Channel, Stopped},
     document::{Document, Leaf, Piece, Unreadable},
     end::{self, Ending, Seen},
+    house::House,
 };
 
 /// The most texts that one stream may be divided into.
@@ -47,6 +48,8 @@ pub(super) struct FrameScanner {
     alone: Alone,
     /// All pieces so far, in UTF-16 units.
     units: u64,
+    /// Frames so far.
+    scanned: u64,
     /// Some frame was a JSON object or array.
     is_json: bool,
     seen: Seen,
@@ -113,6 +116,7 @@ impl FrameScanner {
             by_key: HashMap::new(),
             alone,
             units: 0,
+            scanned: 0,
             is_json: false,
             seen: Seen::default(),
             document: Document::default(),
@@ -135,8 +139,8 @@ impl FrameScanner {
         self.channels.iter().map(Channel::observed).chain([alone]).collect()
     }
 
-    pub(super) fn end(&self, ending: &Ending<'_>) -> Vec<u8> {
-        end::bytes(self.framing, self.declared, &self.seen, ending)
+    pub(super) fn end(&self, house: Option<&House>, ending: &Ending<'_>) -> Vec<u8> {
+        end::bytes(self.framing, self.declared, house, &self.seen, ending)
     }
 
     pub(super) fn feed(
@@ -188,6 +192,7 @@ impl FrameScanner {
     fn frame(&mut self, rules: &StreamRules, tally: &mut Tally, out: &mut Vec<u8>) -> Result<(), StreamStop> {
         let frame = self.splitter.take();
         let size = frame.raw.len();
+        self.scanned += 1;
         let result = self.check_wire(size).and_then(|()| self.scan(rules, &frame, tally));
         if result.is_ok() && !rules.observes() {
             self.next.raw.clear();
@@ -264,6 +269,10 @@ impl FrameScanner {
         payload: &[u8],
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
+        if rules.house.as_ref().is_some_and(|house| house.is_done(payload)) {
+            self.seen.done = true;
+            return self.finish_channels(rules, tally);
+        }
         let mut document = std::mem::take(&mut self.document);
         let result = match document.read(payload) {
             // A number or a word is a text to those who read no JSON, and nothing to those who do.
@@ -339,6 +348,9 @@ impl FrameScanner {
         let api = Api::of(document);
         self.seen.frame(api, document, payload);
         let place = Place::of(frame);
+        if let Some(house) = &rules.house {
+            self.sorter.begin(house, document);
+        }
         for leaf in &document.leaves {
             self.leaf(rules, &place, api, document, leaf, tally)?;
         }
@@ -369,7 +381,8 @@ impl FrameScanner {
                 false => Ok(()),
             };
         }
-        let class = self.sorter.sort(api, document, leaf);
+        let house = rules.house.as_deref();
+        let class = self.sorter.sort(api, house, document, leaf);
         self.seen.string(api, document, &self.sorter, text);
         let pieces = document.pieces[leaf.pieces.clone()].iter();
         match class {
@@ -379,7 +392,10 @@ impl FrameScanner {
                 let pieces = from..self.next.pieces.len();
                 self.piece(rules, text, pieces, tally)
             }
-            Class::Alone if self.declared.is_some() && is_opaque(document.name(&leaf.label), text) => {
+            Class::Alone
+                if (self.declared.is_some() && is_opaque(document.name(&leaf.label), text))
+                    || house.is_some_and(|house| house.is_opaque(self.sorter.last_path()) && looks_opaque(text)) =>
+            {
                 tally.unread.opaque += text.len() as u64;
                 Ok(())
             }
@@ -407,18 +423,9 @@ impl FrameScanner {
         pieces: Range<usize>,
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
-        let index = match self.by_key.get(&self.sorter.key[..]) {
-            Some(&index) => index,
-            None if self.channels.len() == MAX_CHANNELS => {
-                return Err(StreamStop::Unscannable("a stream has too many texts"));
-            }
-            None => {
-                self.channels.push(Channel::new(&rules.rules, rules.action));
-                self.by_key.insert(self.sorter.key[..].into(), self.channels.len() - 1);
-                self.channels.len() - 1
-            }
-        };
+        let index = self.channel(rules, tally)?;
         let channel = &mut self.channels[index];
+        channel.last_used = self.scanned;
         if channel.finished && !text.is_empty() {
             return Err(StreamStop::Unscannable("a text goes on behind its end"));
         }
@@ -431,6 +438,36 @@ impl FrameScanner {
         let too_long = rules.max_chars.is_some_and(|max| channel.units > max)
             || rules.max_body_chars.is_some_and(|max| self.units > max);
         if too_long && !rules.observes() { Err(StreamStop::TooLong) } else { Ok(()) }
+    }
+
+    /// The text whose key the sorter has. Where there are too many, one of which nothing is withheld makes room.
+    fn channel(&mut self, rules: &StreamRules, tally: &mut Tally) -> Result<usize, StreamStop> {
+        if let Some(&index) = self.by_key.get(&self.sorter.key[..]) {
+            return Ok(index);
+        }
+        let index = if self.channels.len() < MAX_CHANNELS {
+            self.channels.push(Channel::new(&rules.rules, rules.action));
+            self.channels.len() - 1
+        } else {
+            let index = self.idle_channel().ok_or(StreamStop::Unscannable("a stream has too many texts"))?;
+            let observed = self.channels[index].observed();
+            tally.counts.iter_mut().zip(observed).for_each(|(count, more)| *count += more);
+            self.by_key.retain(|_, known| *known != index);
+            self.channels[index] = Channel::new(&rules.rules, rules.action);
+            index
+        };
+        self.by_key.insert(self.sorter.key[..].into(), index);
+        Ok(index)
+    }
+
+    /// The text to forget first: one that has ended, or else the one that has been silent for longest.
+    fn idle_channel(&self) -> Option<usize> {
+        let mut waits = [false; MAX_CHANNELS];
+        for segment in self.queue.iter().chain([&self.next]).flat_map(|held| &held.segments) {
+            waits[segment.channel] = true;
+        }
+        let idle = self.channels.iter().enumerate().filter(|(index, channel)| !waits[*index] && channel.is_idle());
+        idle.min_by_key(|(_, channel)| (!channel.finished, channel.last_used)).map(|(index, _)| index)
     }
 
     fn finish_channel(&mut self, rules: &StreamRules, channel: usize, tally: &mut Tally) -> Result<(), StreamStop> {

@@ -16,7 +16,13 @@ use crate::scan::{
 };
 
 fn asked(rules: Vec<Rule>, action: Action) -> StreamRules {
-    StreamRules { rules: Arc::new(RuleSet::compile(rules).unwrap()), action, max_chars: None, max_body_chars: None }
+    StreamRules {
+        rules: Arc::new(RuleSet::compile(rules).unwrap()),
+        action,
+        max_chars: None,
+        max_body_chars: None,
+        house: None,
+    }
 }
 
 fn html(action: Action) -> StreamRules {
@@ -53,6 +59,9 @@ fn values(stream: &str) -> Vec<Value> {
 fn event(value: Value) -> String {
     format!("data: {value}\n\n")
 }
+
+mod channels;
+mod house;
 
 // ---- Shapes of the APIs ----
 

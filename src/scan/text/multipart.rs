@@ -12,7 +12,7 @@ mod head;
 use std::fmt;
 use std::ops::Range;
 
-use memchr::memchr;
+use memchr::{memchr, memmem};
 
 pub use head::{Coding, Head, HeadProblem};
 
@@ -292,6 +292,9 @@ impl Splitter {
         let raw = self.offset + behind as u64;
         if is_head {
             if line.is_empty() || line.ends_with(b"\r\n") {
+                if memmem::find(line, &self.needle).is_some() {
+                    return Err(error(MultipartErrorKind::Boundary));
+                }
                 sink.head(line, raw);
                 self.line.clear();
                 self.state = State::Body(raw);

@@ -98,6 +98,8 @@ fn only_delimiters_that_every_reader_understands() {
         ("x---b-b\r\n\r\n\r\n---b-b--", Boundary),
         ("----b-b\r\n\r\n\r\n---b-b--", Boundary),
         ("---b-b\r\n\r\n\r\n---b-b--\r\n---b-b\r\n", Boundary),
+        ("---b-b\r\n---b-b\r\n\r\nx\r\n---b-b--", Boundary),
+        ("---b-b\r\n---b-b: 1\r\n\r\nx\r\n---b-b--", Boundary),
         ("---b-b\r\nA: 1\n\r\nx\r\n---b-b--", Head),
         ("---b-b\r\n\nx\r\n---b-b--", Head),
     ] {
@@ -123,15 +125,19 @@ fn soup(max: usize) -> impl Strategy<Value = String> {
     proptest::collection::vec(select(pieces.to_vec()), 0..max).prop_map(|pieces| pieces.concat())
 }
 
+/// Without a boundary in it.
+fn plain_soup() -> impl Strategy<Value = String> {
+    soup(8).prop_map(|text| text.replace("---b-b", "---b_b"))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn parts_come_out_as_they_were_put_in(
-        contents in proptest::collection::vec((select(vec!["", "A: 1\r\n", "A: 1\r\nB:\r\n"]), soup(8)), 1..5),
+        contents in proptest::collection::vec((select(vec!["", "A: 1\r\n", "A: 1\r\nB:\r\n"]), plain_soup()), 1..5),
         cuts in proptest::collection::vec(1..9usize, 1..5),
     ) {
-        prop_assume!(contents.iter().all(|(_, text)| !text.contains("---b-b")));
         let written = contents.iter().map(|(head, text)| format!("---b-b\r\n{head}\r\n{text}\r\n"));
         let body = format!("{}---b-b--", written.collect::<String>()).into_bytes();
         let expected: Vec<_> =
