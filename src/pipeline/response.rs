@@ -157,6 +157,10 @@ fn plan(status: StatusCode, content: Content, rules: &Inspect, empty: bool, leng
         (_, None) if status == StatusCode::PARTIAL_CONTENT => "a part of a body",
         (_, Some(problem)) => problem,
         (Kind::Text(TextFormat::Text), None) if streams(rules, length) => return Plan::Live(StreamFormat::Text),
+        // Half a document is of no use, but what is only observed is never cut, late or too large.
+        (Kind::Text(TextFormat::Json), None) if rules.action == Action::Observe => {
+            return Plan::Live(StreamFormat::Document);
+        }
         (Kind::Text(format), None) => return Plan::Scan(format),
         // Each rule would need the text that the rules before it leave, and a later one what an earlier one withholds.
         (Kind::EventStream | Kind::Ndjson, None) if rules.action == Action::Sanitize => {
@@ -170,11 +174,16 @@ fn plan(status: StatusCode, content: Content, rules: &Inspect, empty: bool, leng
     if passes { Plan::Pass(Some(UnscannedReason::Unscannable)) } else { Plan::Refuse(why) }
 }
 
-/// Whether a text is delivered while it is scanned: one that does not say that it is short, and thus soon whole.
+/// Whether a text is delivered while it is scanned: one that does not say that it is short, and thus soon whole, or is
+/// only observed.
 fn streams(rules: &Inspect, length: Option<u64>) -> bool {
     /// What is held for the sake of a clean refusal.
     const SHORT: u64 = 1 << 20;
-    rules.action != Action::Sanitize && length.is_none_or(|length| length > SHORT)
+    match rules.action {
+        Action::Sanitize => false,
+        Action::Observe => true,
+        Action::Block | Action::Redact => length.is_none_or(|length| length > SHORT),
+    }
 }
 
 /// Asks the service for a response that can be scanned: whole, and not compressed.

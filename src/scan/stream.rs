@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `frames` | events and lines: the queue of what is withheld |
 //! | `text` | a body that is one text |
+//! | `watch` | a JSON document that is only observed |
 //! | `document` | a frame's JSON as strings with their places |
 //! | `api` | which strings are pieces of one text |
 //! | `house` | the same, as an operator describes a format of their own |
@@ -25,6 +26,7 @@ mod end;
 mod frames;
 mod house;
 mod text;
+mod watch;
 
 use std::sync::Arc;
 
@@ -39,6 +41,7 @@ use super::{
 };
 use frames::FrameScanner;
 use text::TextScanner;
+use watch::Watch;
 
 /// The most of one stream that is withheld, in bytes.
 pub const HOLD_WIRE: usize = 1 << 20;
@@ -84,6 +87,9 @@ pub enum StreamFormat {
     Lines,
     /// One text. If it may still become a JSON document it is withheld, to be read both ways.
     Text,
+    /// One JSON document, which leaves as it comes. Only for [`Action::Observe`]: half a document is of no use, so that
+    /// any other action needs all of it first.
+    Document,
 }
 
 /// Whose events a route declares, which lets ids and signatures of that API be told from text.
@@ -126,6 +132,7 @@ pub struct StreamScanner {
 enum Wire {
     Frames(Box<FrameScanner>),
     Text(Box<TextScanner>),
+    Document(Box<Watch>),
 }
 
 /// What was found and let go so far.
@@ -144,6 +151,7 @@ impl StreamScanner {
             StreamFormat::Events => Wire::Frames(Box::new(FrameScanner::new(&rules, Framing::Events, declared))),
             StreamFormat::Lines => Wire::Frames(Box::new(FrameScanner::new(&rules, Framing::Lines, declared))),
             StreamFormat::Text => Wire::Text(Box::new(TextScanner::new(&rules))),
+            StreamFormat::Document => Wire::Document(Box::new(Watch::new(&rules))),
         };
         let tally = Tally { counts: vec![0; rules.rules.rule_ids().len()], released: 0, unread: Unread::default() };
         Self { rules, wire, stop: None, tally }
@@ -178,6 +186,8 @@ impl StreamScanner {
             (Wire::Frames(frames), None) => frames.finish(rules, tally, out),
             (Wire::Text(text), Some(bytes)) => text.feed(rules, bytes, tally, out),
             (Wire::Text(text), None) => text.finish(rules, tally, out),
+            (Wire::Document(watch), Some(bytes)) => watch.feed(rules, bytes, tally),
+            (Wire::Document(watch), None) => watch.finish(),
         };
         self.stop = result.err();
         if self.stop.is_some() && rules.observes() {
@@ -195,6 +205,7 @@ impl StreamScanner {
         match &self.wire {
             Wire::Frames(frames) => frames.held(),
             Wire::Text(text) => text.held(),
+            Wire::Document(_) => 0,
         }
     }
 
@@ -209,6 +220,7 @@ impl StreamScanner {
         let observed = match &self.wire {
             Wire::Frames(frames) => frames.observed(),
             Wire::Text(text) => vec![text.observed()],
+            Wire::Document(watch) => vec![watch.observed()],
         };
         for channel in observed {
             counts.iter_mut().zip(channel).for_each(|(count, more)| *count += more);
@@ -227,7 +239,7 @@ impl StreamScanner {
     pub fn end(&self, ending: &Ending<'_>) -> Option<Vec<u8>> {
         match &self.wire {
             Wire::Frames(frames) => Some(frames.end(self.rules.house.as_deref(), ending)),
-            Wire::Text(_) => None,
+            Wire::Text(_) | Wire::Document(_) => None,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Bodies that are more than one JSON text: multipart forms, texts in other charsets, streams of a service's own
 //! format.
 
-use crate::harness::{Origin, Proxy, Reply};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::{Origin, Proxy, Reply, within};
 
 const CONFIG: &str = "
 rules:
@@ -12,6 +15,7 @@ routes:
   - {id: strict, path: /strict, public: true, request: {rules: [html], binary_parts: block}}
   - {id: redact, path: /redact, public: true, request: {rules: [codename], action: redact}, response: {rules: [codename], action: redact}}
   - {id: observe, path: /observe, public: true, request: {rules: [html], action: observe}}
+  - {id: watch, path: /watch, public: true, response: {rules: [html], action: observe, max_body: 16B}}
 ";
 
 const FORM: &str = "multipart/form-data; boundary=\"a b\"";
@@ -132,4 +136,41 @@ routes:
     assert_eq!(proxy.get("/clean").send().await.text(), clean);
     let end = "data: {\"err\":\"AI_RESPONSE_BLOCKED\"}\n\ndata: [END]\n\n";
     assert_eq!(proxy.get("/harmful").send().await.text(), tok("0", "a") + end);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_only_observed_is_neither_late_nor_too_large() {
+    let (rest, ask) = tokio::sync::oneshot::channel::<()>();
+    let ask = std::sync::Mutex::new(Some(ask));
+    let origin = Origin::raw(move |mut stream| {
+        let ask = ask.lock().expect("no test panics here").take();
+        async move {
+            let mut read = [0; 4096];
+            let asked = stream.read(&mut read).await.is_ok_and(|read| read > 0);
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 41\r\n\r\n{\"a\":\"<scr";
+            if asked && stream.write_all(head.as_bytes()).await.is_ok() {
+                if let Some(ask) = ask {
+                    ask.await.ok();
+                }
+                stream.write_all(b"ipt>alert(1)</script>\", \"b\": 1}").await.ok();
+                stream.read(&mut read).await.ok();
+            }
+        }
+    })
+    .await;
+    let proxy = Proxy::builder(&origin).config(CONFIG).start().await;
+    let mut client = within("connecting", TcpStream::connect(proxy.address)).await.expect("a connection");
+    client.write_all(b"GET /watch HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.expect("a request");
+    let mut received = Vec::new();
+    while !received.ends_with(b"<scr") {
+        // The service sends no more before this has arrived.
+        let read = within("the first half", client.read_buf(&mut received)).await.expect("bytes");
+        assert!(read > 0, "{}", String::from_utf8_lossy(&received));
+    }
+    rest.send(()).expect("the service waits");
+    within("the rest", client.read_to_end(&mut received)).await.expect("bytes");
+    let received = String::from_utf8(received).expect("text");
+    assert!(received.ends_with("{\"a\":\"<script>alert(1)</script>\", \"b\": 1}"), "{received}");
+    let line = r#"keyward_rule_hits_total{action="observe",direction="response",rule="html-script"}"#;
+    assert_eq!(proxy.metric(line).await, 1.0);
 }

@@ -191,7 +191,7 @@ impl Document {
     }
 }
 
-fn hashed(name: &[u8]) -> u64 {
+pub(super) fn hashed(name: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
     hasher.finish()

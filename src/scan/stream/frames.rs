@@ -3,7 +3,7 @@
 //! A frame leaves when every piece in it lies below the frontier of its text and all frames before it have left. It
 //! is never written anew: what a rule matched is cut out of the bytes that came.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 
 use super::super::{
@@ -21,13 +21,18 @@ use super::{
     HOLD_WIRE, StreamRules, StreamStop, Tally, Vendor,
     api::{Api, Class, Sorter, is_opaque, looks_opaque},
     channel::{Channel, Stopped},
-    document::{Document, Leaf, Piece, Unreadable},
+    document::{Document, Leaf, Piece, Unreadable, hashed},
     end::{self, Ending, Seen},
     house::House,
 };
 
 /// The most texts that one stream may be divided into.
 const MAX_CHANNELS: usize = 256;
+
+/// The most texts of one stream that are forgotten but for their end.
+const MAX_ENDED: usize = 4096;
+
+const TOO_MANY: StreamStop = StreamStop::Unscannable("a stream has too many texts");
 
 /// What many streams end with, which no reader takes for text.
 const DONE: &[u8] = b"[DONE]";
@@ -44,6 +49,8 @@ pub(super) struct FrameScanner {
     queued: usize,
     channels: Vec<Channel>,
     by_key: HashMap<Box<[u8]>, usize>,
+    /// The keys, hashed, of texts that have ended and were forgotten: what they withheld has left.
+    ended: HashSet<u64>,
     /// For strings that stand alone.
     alone: Alone,
     /// All pieces so far, in UTF-16 units.
@@ -114,6 +121,7 @@ impl FrameScanner {
             queued: 0,
             channels: Vec::new(),
             by_key: HashMap::new(),
+            ended: HashSet::new(),
             alone,
             units: 0,
             scanned: 0,
@@ -449,15 +457,26 @@ impl FrameScanner {
             self.channels.push(Channel::new(&rules.rules, rules.action));
             self.channels.len() - 1
         } else {
-            let index = self.idle_channel().ok_or(StreamStop::Unscannable("a stream has too many texts"))?;
-            let observed = self.channels[index].observed();
-            tally.counts.iter_mut().zip(observed).for_each(|(count, more)| *count += more);
-            self.by_key.retain(|_, known| *known != index);
+            let index = self.idle_channel().ok_or(TOO_MANY)?;
+            self.forget(index, tally)?;
             self.channels[index] = Channel::new(&rules.rules, rules.action);
             index
         };
+        self.channels[index].finished = self.ended.contains(&hashed(&self.sorter.key));
         self.by_key.insert(self.sorter.key[..].into(), index);
         Ok(index)
+    }
+
+    /// Forgets all of a text but what it showed, and that it has ended.
+    fn forget(&mut self, index: usize, tally: &mut Tally) -> Result<(), StreamStop> {
+        let channel = &self.channels[index];
+        tally.counts.iter_mut().zip(channel.observed()).for_each(|(count, more)| *count += more);
+        if channel.finished {
+            let keys = self.by_key.iter().filter(|(_, known)| **known == index);
+            self.ended.extend(keys.map(|(key, _)| hashed(key)));
+        }
+        self.by_key.retain(|_, known| *known != index);
+        if self.ended.len() > MAX_ENDED { Err(TOO_MANY) } else { Ok(()) }
     }
 
     /// The text to forget first: one that has ended, or else the one that has been silent for longest.

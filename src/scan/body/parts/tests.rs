@@ -1,10 +1,13 @@
+use std::sync::LazyLock;
+
 use super::*;
 use crate::scan::{RuleSet, preset, rule::Rule, testing::text};
 use proptest::prelude::*;
 use regex::bytes::Regex;
 
-fn html() -> RuleSet {
-    RuleSet::compile(preset("html").unwrap()).unwrap()
+fn html() -> &'static RuleSet {
+    static HTML: LazyLock<RuleSet> = LazyLock::new(|| RuleSet::compile(preset("html").unwrap()).unwrap());
+    &HTML
 }
 
 fn asked(rules: &RuleSet, action: Action) -> Inspection<'_> {
@@ -26,7 +29,7 @@ fn body(parts: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 fn verdict(parts: &[(&str, &[u8])]) -> Verdict {
-    run(&body(parts), &asked(&html(), Action::Block)).verdict
+    run(&body(parts), &asked(html(), Action::Block)).verdict
 }
 
 const BAD: &[u8] = b"a <script>alert(1)</script> b";
@@ -55,7 +58,7 @@ fn what_is_harmful_is_found_wherever_it_stands() {
     }
     for around in ["<script>\r\n", ""] {
         let outside = format!("{around}--XX\r\n\r\nx\r\n--XX--\r\n{}", if around.is_empty() { "<script>" } else { "" });
-        assert_eq!(run(outside.as_bytes(), &asked(&html(), Action::Block)).verdict, Verdict::Blocked, "{outside}");
+        assert_eq!(run(outside.as_bytes(), &asked(html(), Action::Block)).verdict, Verdict::Blocked, "{outside}");
     }
 }
 
@@ -69,7 +72,7 @@ fn what_is_clean_passes() {
         ("name=\"zeros\"\r\nContent-Type: application/octet-stream", b"\0\0\x01text"),
         ("name=\"latin\"\r\nContent-Type: text/plain; charset=iso-8859-1", b"caf\xE9"),
     ];
-    let report = run(&body(parts), &asked(&html(), Action::Block));
+    let report = run(&body(parts), &asked(html(), Action::Block));
     assert_eq!(report.verdict, Verdict::Clean);
     assert_eq!(report.binary, parts[2].1.len() as u64);
     // Texts that are not binary count: 26, 1 (`b`), 7 and 4 units.
@@ -95,9 +98,9 @@ fn what_cannot_be_read_is_not_guessed() {
     for head in ["name=\"a\"; name=\"b\"", "name=\"a\"\r\nContent-Type: application/json"] {
         assert!(matches!(verdict(&[(head, b"{")]), Verdict::Malformed(_)), "{head}");
     }
-    assert!(matches!(run(b"--XX\r\n\r\nx", &asked(&html(), Action::Block)).verdict, Verdict::Malformed(_)));
+    assert!(matches!(run(b"--XX\r\n\r\nx", &asked(html(), Action::Block)).verdict, Verdict::Malformed(_)));
     let rules = html();
-    let strict = Inspection { binary_parts: BinaryParts::Block, ..asked(&rules, Action::Block) };
+    let strict = Inspection { binary_parts: BinaryParts::Block, ..asked(rules, Action::Block) };
     let image = body(&[("name=\"f\"\r\nContent-Type: image/png", b"\x89PNG\xFF")]);
     assert_eq!(run(&image, &strict).verdict, Verdict::Unscannable(BINARY));
 }
@@ -120,7 +123,7 @@ fn lengths_are_those_of_each_part_and_of_all() {
 fn observing_goes_on_behind_what_it_finds() {
     let rules = html();
     let three = body(&[("name=\"<script>\"", BAD), ("name=\"b\"", BAD)]);
-    let report = run(&three, &asked(&rules, Action::Observe));
+    let report = run(&three, &asked(rules, Action::Observe));
     assert_eq!(report.verdict, Verdict::Observed);
     let rule = rules.rule_ids().iter().position(|id| &**id == "html-script").unwrap();
     assert_eq!(report.hits.iter().find(|hit| hit.rule == rule).map(|hit| hit.count), Some(3));
@@ -130,11 +133,11 @@ fn observing_goes_on_behind_what_it_finds() {
 fn a_name_or_a_described_part_is_not_rewritten() {
     let rules = html();
     for head in ["name=\"<script>\"", "name=\"a\"\r\nContent-Length: 28", "name=\"a\"\r\nContent-MD5: x"] {
-        assert_eq!(run(&body(&[(head, BAD)]), &asked(&rules, Action::Redact)).verdict, Verdict::Blocked, "{head}");
+        assert_eq!(run(&body(&[(head, BAD)]), &asked(rules, Action::Redact)).verdict, Verdict::Blocked, "{head}");
     }
     // What was found beside a part that may pass unread does not pass with it.
     let mixed = body(&[("name=\"a\"", BAD), ("name=\"b\"\r\nContent-Transfer-Encoding: base64", b"eA==")]);
-    assert_eq!(run(&mixed, &asked(&rules, Action::Redact)).verdict, Verdict::Blocked);
+    assert_eq!(run(&mixed, &asked(rules, Action::Redact)).verdict, Verdict::Blocked);
 }
 
 #[test]

@@ -82,6 +82,9 @@ fn texts_that_wait_for_nothing_make_room_for_others() {
         })
         .collect();
     assert_eq!(whole(&rules, &ended), (ended.clone(), None));
+    // Nor does a forgotten one go on behind its end.
+    let on = json!({"type": "response.output_text.delta", "output_index": 1, "delta": "b"});
+    assert_eq!(whole(&rules, &(ended + &event(on))).1, Some(StreamStop::Unscannable("a text goes on behind its end")));
     // One that is in use is not forgotten.
     let busy: String = (1..600).map(|index| piece(index, "clean") + &piece(0, "x")).collect();
     let split = busy.clone() + &piece(0, "<scr") + &piece(601, "clean") + &piece(0, "ipt>");
