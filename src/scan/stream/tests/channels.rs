@@ -74,14 +74,14 @@ fn piece(index: usize, text: &str) -> String {
 fn texts_that_wait_for_nothing_make_room_for_others() {
     let rules = html(Action::Block);
     let clean: String = (0..2000).map(|index| piece(index, "clean text")).collect();
-    assert_eq!(whole(&rules, &clean), (clean.clone(), None));
+    assert!(whole(&rules, &clean) == (clean.clone(), None));
     let ended: String = (0..600)
         .map(|index| {
             let at = |kind: &str, text| json!({"type": kind, "output_index": index, "delta": text, "text": "a <"});
             event(at("response.output_text.delta", "a <")) + &event(at("response.output_text.done", ""))
         })
         .collect();
-    assert_eq!(whole(&rules, &ended), (ended.clone(), None));
+    assert!(whole(&rules, &ended) == (ended.clone(), None));
     // Nor does a forgotten one go on behind its end.
     let on = json!({"type": "response.output_text.delta", "output_index": 1, "delta": "b"});
     assert_eq!(whole(&rules, &(ended + &event(on))).1, Some(StreamStop::Unscannable("a text goes on behind its end")));
@@ -105,8 +105,8 @@ fn a_text_that_waits_is_never_forgotten() {
     // Pieces that wait in the queue for another text are not forgotten either, and are let go in order.
     let waiting = piece(0, "<scr") + &(1..256).map(|index| piece(index, "x")).collect::<String>();
     assert!(matches!(whole(&rules, &(waiting.clone() + &piece(256, "x"))).1, Some(StreamStop::Unscannable(_))));
-    let freed = waiting + &piece(0, "eam") + &piece(256, "x");
-    assert_eq!(whole(&rules, &freed), (freed.clone(), None));
+    let freed = waiting + &piece(0, "!") + &piece(256, "x");
+    assert!(whole(&rules, &freed) == (freed.clone(), None));
 }
 
 #[test]
