@@ -134,7 +134,7 @@ fn with_charset(kind: Kind, parameters: &str) -> (Kind, Option<&'static str>) {
         (Kind::Text(TextFormat::Text), Label::Other(charset)) => (Kind::Text(TextFormat::Coded(charset)), None),
         (_, label) if label.keeps_ascii() => (kind, None),
         (_, Label::Unknown) => (kind, UNKNOWN),
-        _ => (kind, Some("a charset that its type does not have")),
+        _ => (kind, Some("the charset is not UTF-8")),
     }
 }
 

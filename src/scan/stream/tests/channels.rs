@@ -43,7 +43,7 @@ fn what_an_api_leaves_out_is_no_other_text() {
 
 #[test]
 fn what_differs_is_another_text() {
-    let pairs: [(fn(&str) -> Value, fn(&str) -> Value); 4] = [
+    let pairs: [(Shape, Shape); 4] = [
         (
             |t| json!({"choices": [{"index": 0, "delta": {"content": t}}]}),
             |t| json!({"choices": [{"index": 1, "delta": {"content": t}}]}),
@@ -87,7 +87,7 @@ fn texts_that_wait_for_nothing_make_room_for_others() {
     assert_eq!(whole(&rules, &(ended + &event(on))).1, Some(StreamStop::Unscannable("a text goes on behind its end")));
     // One that is in use is not forgotten.
     let busy: String = (1..600).map(|index| piece(index, "clean") + &piece(0, "x")).collect();
-    let split = busy.clone() + &piece(0, "<scr") + &piece(601, "clean") + &piece(0, "ipt>");
+    let split = busy + &piece(0, "<scr") + &piece(601, "clean") + &piece(0, "ipt>");
     assert_eq!(whole(&rules, &split).1, Some(StreamStop::Blocked));
 }
 
