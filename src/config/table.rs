@@ -81,7 +81,14 @@ fn inspect(inspect: &Inspect) -> String {
     }
     parts.extend(inspect.max_chars.map(|chars| format!("{chars} chars")));
     parts.extend(inspect.max_body_chars.map(|chars| format!("{chars} chars in all")));
-    if parts.is_empty() { "-".to_owned() } else { format!("{}: {}", action(inspect.action), parts.join(", ")) }
+    if parts.is_empty() {
+        return "-".to_owned();
+    }
+    parts.extend(inspect.house.as_ref().map(|house| {
+        let places: Vec<_> = house.join.iter().map(|path| path.as_str()).collect();
+        format!("joins {}", places.join(", "))
+    }));
+    format!("{}: {}", action(inspect.action), parts.join(", "))
 }
 
 fn action(action: Action) -> &'static str {

@@ -49,6 +49,8 @@ pub enum UnscannedReason {
     ContentType,
     /// A content coding, a charset or a broken document, where the policy is to pass.
     Unscannable,
+    /// Parts of a multipart body that are declared to be no text, and are none.
+    BinaryPart,
 }
 
 impl UnscannedReason {
@@ -57,6 +59,7 @@ impl UnscannedReason {
             Self::Opaque => "opaque",
             Self::ContentType => "content_type",
             Self::Unscannable => "unscannable",
+            Self::BinaryPart => "binary_part",
         }
     }
 }

@@ -4,6 +4,9 @@ use http::header::{self, HeaderMap};
 
 use crate::policy::BodyClass;
 use crate::scan::TextFormat;
+use crate::scan::text::charset::Label;
+use crate::scan::text::multipart::Boundary;
+use crate::scan::text::parameters::{Parameters, is_json, is_token_byte};
 
 /// Content as its headers declare it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +44,13 @@ impl Content {
         if kind == Kind::Unclear {
             return Self { kind, problem: Some("Content-Type is malformed") };
         }
-        let charset = (kind != Kind::Other && !is_utf8(parameters)).then_some("the charset is not UTF-8");
+        if kind == Kind::Other && is_multipart(declared) {
+            return match boundary(declared) {
+                Some(boundary) => Self { kind: Kind::Text(TextFormat::Multipart(boundary)), problem: coding },
+                None => Self { kind: Kind::Unclear, problem: Some("a multipart body without a clear boundary") },
+            };
+        }
+        let (kind, charset) = with_charset(kind, parameters);
         Self { kind, problem: coding.or(charset) }
     }
 
@@ -49,7 +58,8 @@ impl Content {
     pub(super) fn class(self) -> Option<BodyClass> {
         match self.kind {
             Kind::Text(TextFormat::Json) => Some(BodyClass::Json),
-            Kind::Text(TextFormat::Text) => Some(BodyClass::Text),
+            Kind::Text(TextFormat::Text | TextFormat::Coded(_)) => Some(BodyClass::Text),
+            Kind::Text(TextFormat::Multipart(_)) => Some(BodyClass::Multipart),
             Kind::EventStream => Some(BodyClass::EventStream),
             Kind::Ndjson => Some(BodyClass::Ndjson),
             Kind::Text(TextFormat::Form) | Kind::Other | Kind::Unclear => None,
@@ -65,7 +75,7 @@ impl Content {
 fn kind(essence: &str) -> Kind {
     match essence {
         "" | "text/plain" => Kind::Text(TextFormat::Text),
-        "application/json" | "application/x-json" | "text/json" | "text/x-json" => Kind::Text(TextFormat::Json),
+        json if is_json(json) => Kind::Text(TextFormat::Json),
         "application/x-www-form-urlencoded" => Kind::Text(TextFormat::Form),
         "text/event-stream" => Kind::EventStream,
         "application/x-ndjson"
@@ -74,7 +84,6 @@ fn kind(essence: &str) -> Kind {
         | "application/jsonlines"
         | "application/x-jsonlines"
         | "application/json-seq" => Kind::Ndjson,
-        json if json.ends_with("+json") => Kind::Text(TextFormat::Json),
         other if is_media_type(other) => Kind::Other,
         _ => Kind::Unclear,
     }
@@ -82,9 +91,7 @@ fn kind(essence: &str) -> Kind {
 
 /// `type/subtype`, each a token (RFC 9110 §8.3.1).
 fn is_media_type(essence: &str) -> bool {
-    let is_token = |text: &str| {
-        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-    };
+    let is_token = |text: &str| !text.is_empty() && text.bytes().all(is_token_byte);
     essence.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
 }
 
@@ -96,16 +103,39 @@ fn coding_problem(headers: &HeaderMap) -> Option<&'static str> {
     (!plain).then_some("compressed content is not decoded yet")
 }
 
-/// No `charset`, UTF-8, or its subset ASCII.
-fn is_utf8(parameters: &str) -> bool {
-    parameters
+/// The types whose parts are texts and files; of others a service reads the bytes as they are.
+fn is_multipart(declared: &str) -> bool {
+    let essence = declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    matches!(&*essence, "multipart/form-data" | "multipart/mixed" | "multipart/related" | "multipart/alternative")
+}
+
+/// The boundary that every reader of the declaration finds.
+fn boundary(declared: &str) -> Option<Boundary> {
+    Boundary::new(Parameters::parse(declared.as_bytes())?.get("boundary")?)
+}
+
+/// What the declared charset makes of a kind, and why it cannot be read. JSON and events are UTF-8 whatever is declared
+/// (RFC 8259 §8.1): a charset in which ASCII would be something else is a contradiction.
+fn with_charset(kind: Kind, parameters: &str) -> (Kind, Option<&'static str>) {
+    const UNKNOWN: Option<&str> = Some("an unknown charset");
+    let mut labels = parameters
         .split(';')
         .filter_map(|parameter| parameter.split_once('='))
         .filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
-        .all(|(_, value)| {
-            let value = value.trim().trim_matches('"');
-            ["utf-8", "utf8", "us-ascii"].iter().any(|known| value.eq_ignore_ascii_case(known))
-        })
+        .map(|(_, value)| Label::of(value.trim().trim_matches('"').as_bytes()));
+    let Some(label) = labels.next() else { return (kind, None) };
+    if kind == Kind::Other {
+        return (kind, None);
+    }
+    if labels.any(|other| other != label) {
+        return (kind, Some("more than one charset"));
+    }
+    match (kind, label) {
+        (Kind::Text(TextFormat::Text), Label::Other(charset)) => (Kind::Text(TextFormat::Coded(charset)), None),
+        (_, label) if label.keeps_ascii() => (kind, None),
+        (_, Label::Unknown) => (kind, UNKNOWN),
+        _ => (kind, Some("the charset is not UTF-8")),
+    }
 }
 
 #[cfg(test)]

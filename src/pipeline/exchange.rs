@@ -146,6 +146,13 @@ impl Exchange {
         self.metrics.unscanned(direction_name(direction), reason, bytes);
     }
 
+    /// Counts what passed unread of a multipart body.
+    pub(super) fn passed_binary(&self, direction: Direction, bytes: u64) {
+        if bytes > 0 {
+            self.unscanned(direction, UnscannedReason::BinaryPart, bytes);
+        }
+    }
+
     /// Counts imitations as the hits that they are; how many there were is known when the body has gone.
     fn count_imitations(&mut self) {
         let count = self.imitations.load(Ordering::Relaxed);

@@ -58,6 +58,7 @@ impl Live {
             action: inspect.action,
             max_chars: inspect.max_chars,
             max_body_chars: inspect.max_body_chars,
+            house: inspect.house.clone(),
         };
         let declared = match exchange.format() {
             ErrorFormat::Keyward => None,

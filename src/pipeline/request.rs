@@ -124,12 +124,12 @@ fn scan(
     exchange: &mut Exchange,
     lease: &mut Lease,
 ) -> Result<Bytes, Refusal> {
-    if rules.action.rewrites() {
-        lease.grow(held.len()).map_err(|_| Refusal::Overloaded("the memory budget for held bodies is used up"))?;
-    }
+    let memory = format.memory(held.len(), rules.action);
+    lease.grow(memory).map_err(|_| Refusal::Overloaded("the memory budget for held bodies is used up"))?;
     let report = inspect(&held, format, &inspection(rules));
     exchange.inspected(&rules.rules, rules.action, Direction::Request, &report.hits);
     exchange.input_length = Some(report.chars);
+    exchange.passed_binary(Direction::Request, report.binary);
     if matches!(report.verdict, Verdict::Malformed(_) | Verdict::Unscannable(_)) && passes_unscanned(rules) {
         exchange.unscanned(Direction::Request, UnscannedReason::Unscannable, held.len() as u64);
         return Ok(held);
@@ -161,6 +161,7 @@ pub(super) fn inspection(rules: &Inspect) -> Inspection<'_> {
         action: rules.action,
         max_chars: rules.max_chars,
         max_body_chars: rules.max_body_chars,
+        binary_parts: rules.binary_parts,
     }
 }
 

@@ -109,12 +109,11 @@ impl Pipeline {
             HoldError::Broken(error) if error.kind() == std::io::ErrorKind::TimedOut => Refusal::UpstreamTimeout,
             HoldError::Broken(error) => Refusal::UpstreamBroken(error.to_string()),
         })?;
-        if rules.action.rewrites() {
-            lease.grow(held.len()).map_err(|_| out_of_memory())?;
-        }
+        lease.grow(format.memory(held.len(), rules.action)).map_err(|_| out_of_memory())?;
         let report = inspect(&held, format, &inspection(rules));
         exchange.inspected(&rules.rules, rules.action, Direction::Response, &report.hits);
         exchange.response_length = Some(report.chars);
+        exchange.passed_binary(Direction::Response, report.binary);
         let passes = rules.action == Action::Observe || rules.unscannable == Unscannable::Pass;
         let body = match report.verdict {
             Verdict::Clean | Verdict::Observed => held,
@@ -127,7 +126,7 @@ impl Pipeline {
                 held
             }
             Verdict::Malformed(_) => {
-                return Err(Refusal::UnscannableResponse("the body is not the JSON that it is said to be"));
+                return Err(Refusal::UnscannableResponse("the body is not of the type that it is said to be"));
             }
             Verdict::Unscannable(why) => return Err(Refusal::UnscannableResponse(why)),
             Verdict::Blocked | Verdict::TooLong if rules.action == Action::Observe => held,
@@ -158,6 +157,10 @@ fn plan(status: StatusCode, content: Content, rules: &Inspect, empty: bool, leng
         (_, None) if status == StatusCode::PARTIAL_CONTENT => "a part of a body",
         (_, Some(problem)) => problem,
         (Kind::Text(TextFormat::Text), None) if streams(rules, length) => return Plan::Live(StreamFormat::Text),
+        // Half a document is of no use, but what is only observed is never cut, late or too large.
+        (Kind::Text(TextFormat::Json), None) if rules.action == Action::Observe => {
+            return Plan::Live(StreamFormat::Document);
+        }
         (Kind::Text(format), None) => return Plan::Scan(format),
         // Each rule would need the text that the rules before it leave, and a later one what an earlier one withholds.
         (Kind::EventStream | Kind::Ndjson, None) if rules.action == Action::Sanitize => {
@@ -171,11 +174,16 @@ fn plan(status: StatusCode, content: Content, rules: &Inspect, empty: bool, leng
     if passes { Plan::Pass(Some(UnscannedReason::Unscannable)) } else { Plan::Refuse(why) }
 }
 
-/// Whether a text is delivered while it is scanned: one that does not say that it is short, and thus soon whole.
+/// Whether a text is delivered while it is scanned: one that does not say that it is short, and thus soon whole, or is
+/// only observed.
 fn streams(rules: &Inspect, length: Option<u64>) -> bool {
     /// What is held for the sake of a clean refusal.
     const SHORT: u64 = 1 << 20;
-    rules.action != Action::Sanitize && length.is_none_or(|length| length > SHORT)
+    match rules.action {
+        Action::Sanitize => false,
+        Action::Observe => true,
+        Action::Block | Action::Redact => length.is_none_or(|length| length > SHORT),
+    }
 }
 
 /// Asks the service for a response that can be scanned: whole, and not compressed.

@@ -36,7 +36,7 @@ mod testing;
 pub mod text;
 pub mod view;
 
-pub use body::{Inspection, Report, RuleHit, TextFormat, Verdict, inspect, inspect_query};
+pub use body::{BinaryParts, Inspection, Report, RuleHit, TextFormat, Verdict, inspect, inspect_query};
 pub use examples::{ExampleFailure, rule_examples};
 pub use presets::preset;
 pub use program::{Program, ProgramError};

@@ -12,8 +12,10 @@
 //! |---|---|
 //! | `frames` | events and lines: the queue of what is withheld |
 //! | `text` | a body that is one text |
+//! | `watch` | a JSON document that is only observed |
 //! | `document` | a frame's JSON as strings with their places |
 //! | `api` | which strings are pieces of one text |
+//! | `house` | the same, as an operator describes a format of their own |
 //! | `channel` | one such text and its scanner |
 //! | `end` | how each API ends a stream early |
 
@@ -22,20 +24,24 @@ mod channel;
 mod document;
 mod end;
 mod frames;
+mod house;
 mod text;
+mod watch;
 
 use std::sync::Arc;
 
 pub use end::{EndReason, Ending};
+pub use house::{House, Path, Template};
 
 use super::{
-    body::{Inspection, RuleHit},
+    body::{BinaryParts, Inspection, RuleHit},
     rule::Action,
     ruleset::RuleSet,
     text::sse::Framing,
 };
 use frames::FrameScanner;
 use text::TextScanner;
+use watch::Watch;
 
 /// The most of one stream that is withheld, in bytes.
 pub const HOLD_WIRE: usize = 1 << 20;
@@ -51,6 +57,8 @@ pub struct StreamRules {
     pub max_chars: Option<u64>,
     /// The most allowed of all texts together, in UTF-16 units.
     pub max_body_chars: Option<u64>,
+    /// The service's own format, where an operator describes it.
+    pub house: Option<Arc<House>>,
 }
 
 impl StreamRules {
@@ -64,6 +72,8 @@ impl StreamRules {
             action: self.action,
             max_chars: self.max_chars,
             max_body_chars: self.max_body_chars,
+            // A stream has no parts.
+            binary_parts: BinaryParts::Block,
         }
     }
 }
@@ -77,6 +87,9 @@ pub enum StreamFormat {
     Lines,
     /// One text. If it may still become a JSON document it is withheld, to be read both ways.
     Text,
+    /// One JSON document, which leaves as it comes. Only for [`Action::Observe`]: half a document is of no use, so that
+    /// any other action needs all of it first.
+    Document,
 }
 
 /// Whose events a route declares, which lets ids and signatures of that API be told from text.
@@ -119,6 +132,7 @@ pub struct StreamScanner {
 enum Wire {
     Frames(Box<FrameScanner>),
     Text(Box<TextScanner>),
+    Document(Box<Watch>),
 }
 
 /// What was found and let go so far.
@@ -137,6 +151,7 @@ impl StreamScanner {
             StreamFormat::Events => Wire::Frames(Box::new(FrameScanner::new(&rules, Framing::Events, declared))),
             StreamFormat::Lines => Wire::Frames(Box::new(FrameScanner::new(&rules, Framing::Lines, declared))),
             StreamFormat::Text => Wire::Text(Box::new(TextScanner::new(&rules))),
+            StreamFormat::Document => Wire::Document(Box::new(Watch::new(&rules))),
         };
         let tally = Tally { counts: vec![0; rules.rules.rule_ids().len()], released: 0, unread: Unread::default() };
         Self { rules, wire, stop: None, tally }
@@ -171,6 +186,8 @@ impl StreamScanner {
             (Wire::Frames(frames), None) => frames.finish(rules, tally, out),
             (Wire::Text(text), Some(bytes)) => text.feed(rules, bytes, tally, out),
             (Wire::Text(text), None) => text.finish(rules, tally, out),
+            (Wire::Document(watch), Some(bytes)) => watch.feed(rules, bytes, tally),
+            (Wire::Document(watch), None) => watch.finish(),
         };
         self.stop = result.err();
         if self.stop.is_some() && rules.observes() {
@@ -188,6 +205,7 @@ impl StreamScanner {
         match &self.wire {
             Wire::Frames(frames) => frames.held(),
             Wire::Text(text) => text.held(),
+            Wire::Document(_) => 0,
         }
     }
 
@@ -202,6 +220,7 @@ impl StreamScanner {
         let observed = match &self.wire {
             Wire::Frames(frames) => frames.observed(),
             Wire::Text(text) => vec![text.observed()],
+            Wire::Document(watch) => vec![watch.observed()],
         };
         for channel in observed {
             counts.iter_mut().zip(channel).for_each(|(count, more)| *count += more);
@@ -219,8 +238,8 @@ impl StreamScanner {
     /// where only a broken connection says that a text is not whole.
     pub fn end(&self, ending: &Ending<'_>) -> Option<Vec<u8>> {
         match &self.wire {
-            Wire::Frames(frames) => Some(frames.end(ending)),
-            Wire::Text(_) => None,
+            Wire::Frames(frames) => Some(frames.end(self.rules.house.as_deref(), ending)),
+            Wire::Text(_) | Wire::Document(_) => None,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod bodies;
 mod cli;
 mod context;
 mod demo;

@@ -6,7 +6,7 @@ use crate::config::field::{At, Field};
 use crate::config::units::show_size;
 use crate::config::written;
 use crate::policy::{BodyClass, Inspect, Unscannable};
-use crate::scan::{Action, RuleSet, View};
+use crate::scan::{Action, BinaryParts, RuleSet, View};
 
 use super::Compiler;
 use super::process::MEMORY;
@@ -32,7 +32,10 @@ impl Compiler<'_> {
             max_body: written.max_body.clone().or(MAX_BODY),
             content_types: content_types(&written.content_types),
             unscannable: written.unscannable.clone().or(Unscannable::Block),
+            binary_parts: written.binary_parts.clone().or(BinaryParts::Pass),
+            house: written.stream.clone().given().map(Arc::new),
         };
+        self.check_binary_parts(&written);
         if inspect.needs_text() {
             self.check_memory(&written.max_body);
         }
@@ -50,6 +53,17 @@ impl Compiler<'_> {
             Field::Given(names) => self.rules.set(&names.value, &views).unwrap_or_else(|| self.rules.stand_in()),
             Field::Missing => self.rules.default_set(&views),
             Field::Broken => self.rules.stand_in(),
+        }
+    }
+
+    /// What cannot be scanned passes under `unscannable: pass`, binary parts too.
+    fn check_binary_parts(&self, written: &written::Inspect) {
+        let (Field::Given(parts), Field::Given(unscannable)) = (&written.binary_parts, &written.unscannable) else {
+            return;
+        };
+        if parts.value == BinaryParts::Block && unscannable.value == Unscannable::Pass {
+            let message = "`unscannable: pass` lets binary parts pass too";
+            self.findings.add(parts.spot.mistake(message).help("remove one of the two"));
         }
     }
 
@@ -78,6 +92,8 @@ impl Compiler<'_> {
 fn content_types(written: &Field<Vec<At<BodyClass>>>) -> Vec<BodyClass> {
     match written.as_ref().given() {
         Some(list) => list.iter().map(|class| class.value).collect(),
-        None => vec![BodyClass::Json, BodyClass::EventStream, BodyClass::Ndjson, BodyClass::Text],
+        None => {
+            vec![BodyClass::Json, BodyClass::EventStream, BodyClass::Ndjson, BodyClass::Text, BodyClass::Multipart]
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::config::{
     AdminSpec, CacheSpec, Credentials, Process, StoreSpec, UsageOutput, VerifierSpec, route_table, summary,
 };
 use crate::policy::{Access, BodyClass, ErrorFormat, Matched, Place, Route, Scopes, Subject, Unscannable};
-use crate::scan::Action;
+use crate::scan::{Action, BinaryParts};
 
 fn store(process: &Process) -> &StoreSpec {
     match &process.verifier {
@@ -57,7 +57,8 @@ fn what_is_left_out_is_safe() {
         assert_eq!(inspect.rules.rule_ids().len(), crate::scan::preset("html").expect("a preset").len());
         assert_eq!((inspect.action, inspect.unscannable), (Action::Block, Unscannable::Block));
         assert_eq!((inspect.max_chars, inspect.max_body_chars, inspect.max_body), (None, None, 10 << 20));
-        assert_eq!(inspect.content_types.len(), 4);
+        assert_eq!(inspect.content_types.len(), 5);
+        assert_eq!((inspect.binary_parts, &inspect.house), (BinaryParts::Pass, &None));
     }
     assert_eq!(&*route.upstream.name, "ai");
     assert_eq!(route.upstream.timeouts.first_byte, Duration::from_secs(300));

@@ -395,11 +395,25 @@ fn routes() {
         ),
         (
             "request: {content_types: [text/plain]}",
-            "1:38 routes[0].request.content_types: unknown key `content_types` | known here: rules, action, max_chars, max_body_chars, max_body, unscannable, views",
+            "1:38 routes[0].request.content_types: unknown key `content_types` | known here: rules, action, max_chars, max_body_chars, max_body, unscannable, binary_parts, views",
         ),
         (
+            "response: {binary_parts: block, unscannable: pass}",
+            "1:53 routes[0].response.binary_parts: `unscannable: pass` lets binary parts pass too | remove one of the two",
+        ),
+        (
+            "response: {stream: {join: ['a[0]']}}",
+            "1:55 routes[0].response.stream.join[0]: expected member names with dots between them and `[]` behind arrays, such as `choices[].text`",
+        ),
+        (
+            "response: {stream: {join: t, end: ['{\"a\": \"{reason}\"}']}}",
+            "1:63 routes[0].response.stream.end[0]: names something else than `{message}`, `{code}` and `{request_id}`",
+        ),
+        ("response: {stream: {}}", "1:47 routes[0].response.stream: `join` is missing"),
+        ("response: {stream: {join: []}}", "1:54 routes[0].response.stream.join: expected at least one place"),
+        (
             "response: {content_types: [text/html]}",
-            "1:55 routes[0].response.content_types[0]: expected one of `application/json`, `text/event-stream`, `application/x-ndjson`, `text/plain`, found the text `text/html`",
+            "1:55 routes[0].response.content_types[0]: expected one of `application/json`, `text/event-stream`, `application/x-ndjson`, `text/plain`, `multipart/form-data`, found the text `text/html`",
         ),
     ] {
         assert_told(&route(body), &[expected]);

@@ -10,6 +10,7 @@ mod limits;
 mod process;
 mod routes;
 mod rules;
+mod stream;
 mod upstreams;
 
 pub(super) use assertion::{Assertion, NamedKey, RouteAssertion};
@@ -141,6 +142,7 @@ pub(super) fn all_keys() -> Vec<(&'static str, &'static Keys)> {
         ("routes[].context.values.NAME", &context::VALUE),
         ("routes[].request", &routes::REQUEST),
         ("routes[].response", &routes::RESPONSE),
+        ("routes[].response.stream", &stream::STREAM),
         ("admin.token", &super::secret::SECRET),
     ]
 }

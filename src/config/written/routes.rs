@@ -11,6 +11,7 @@ use super::keys::credentials;
 use super::name;
 use super::process::{located, timeout};
 use super::rules::views;
+use super::stream::stream;
 use crate::config::address::route_host;
 use crate::config::field::{At, Field, Spot};
 use crate::config::header_name::{header_name, reserved};
@@ -18,7 +19,8 @@ use crate::config::mistake::quoted;
 use crate::config::section::{Keys, Section};
 use crate::config::value::Value;
 use crate::policy::{BodyClass, ErrorFormat, PathPattern, Place, Unscannable};
-use crate::scan::{Action, View};
+use crate::scan::stream::House;
+use crate::scan::{Action, BinaryParts, View};
 
 pub(super) const DEFAULTS: Keys = Keys {
     known: &["upstream", "limits", "request", "response", "credentials", "echo_identity", "format", "slow"],
@@ -49,11 +51,22 @@ pub(super) const ROUTE: Keys = Keys {
 };
 pub(super) const SCOPES: Keys = Keys { known: &["any_of"], later: &[] };
 pub(super) const REQUEST: Keys = Keys {
-    known: &["rules", "action", "max_chars", "max_body_chars", "max_body", "unscannable", "views"],
+    known: &["rules", "action", "max_chars", "max_body_chars", "max_body", "unscannable", "binary_parts", "views"],
     later: &["encodings"],
 };
 pub(super) const RESPONSE: Keys = Keys {
-    known: &["rules", "action", "max_chars", "max_body_chars", "max_body", "unscannable", "content_types", "views"],
+    known: &[
+        "rules",
+        "action",
+        "max_chars",
+        "max_body_chars",
+        "max_body",
+        "unscannable",
+        "binary_parts",
+        "content_types",
+        "stream",
+        "views",
+    ],
     later: &["encodings"],
 };
 
@@ -65,11 +78,12 @@ const ACTIONS: [(&str, Action); 4] = [
 ];
 const FORMATS: [(&str, ErrorFormat); 3] =
     [("keyward", ErrorFormat::Keyward), ("openai", ErrorFormat::OpenAi), ("anthropic", ErrorFormat::Anthropic)];
-const CONTENT_TYPES: [(&str, BodyClass); 4] = [
+const CONTENT_TYPES: [(&str, BodyClass); 5] = [
     ("application/json", BodyClass::Json),
     ("text/event-stream", BodyClass::EventStream),
     ("application/x-ndjson", BodyClass::Ndjson),
     ("text/plain", BodyClass::Text),
+    ("multipart/form-data", BodyClass::Multipart),
 ];
 
 const GIB: u64 = 1 << 30;
@@ -129,7 +143,9 @@ pub(crate) struct Inspect {
     pub max_body_chars: Field<u64>,
     pub max_body: Field<u64>,
     pub unscannable: Field<Unscannable>,
+    pub binary_parts: Field<BinaryParts>,
     pub content_types: Field<Vec<At<BodyClass>>>,
+    pub stream: Field<House>,
 }
 
 impl Defaults {
@@ -254,13 +270,17 @@ impl Inspect {
             unscannable: section.field("unscannable", |value| {
                 value.word(&[("block", Unscannable::Block), ("pass", Unscannable::Pass)])
             }),
+            binary_parts: section.field("binary_parts", |value| {
+                value.word(&[("pass", BinaryParts::Pass), ("block", BinaryParts::Block)])
+            }),
             content_types: Field::Missing,
+            stream: Field::Missing,
         }
     }
 
     fn read_response(section: &Section<'_>) -> Self {
         let content_types = section.field("content_types", |value| value.set(|item| item.word(&CONTENT_TYPES)));
-        Self { content_types, ..Self::read_request(section) }
+        Self { content_types, stream: section.field("stream", stream), ..Self::read_request(section) }
     }
 
     /// This section's fields, and those of `below` where it has none.
@@ -273,7 +293,9 @@ impl Inspect {
             max_body_chars: self.max_body_chars.over(&below.max_body_chars),
             max_body: self.max_body.over(&below.max_body),
             unscannable: self.unscannable.over(&below.unscannable),
+            binary_parts: self.binary_parts.over(&below.binary_parts),
             content_types: self.content_types.over(&below.content_types),
+            stream: self.stream.over(&below.stream),
         }
     }
 }

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use super::{
-    Inspection, MARKER, Report, Tally, Verdict,
+    Inspection, MARKER, Malformed, Report, Tally, Verdict,
     ranges::{Range, complement, subtract, whole_characters},
     splice::Output,
 };
@@ -26,7 +26,7 @@ pub(super) fn json(body: &Bytes, what: &Inspection<'_>) -> Report {
     let mut lexer = Lexer::new();
     match lexer.feed(body, &mut rewriter).and_then(|()| lexer.finish()) {
         Ok(()) => rewriter.report(),
-        Err(error) => rewriter.tally.report(what, Verdict::Malformed(error)),
+        Err(error) => rewriter.tally.report(what, Verdict::Malformed(Malformed::Json(error))),
     }
 }
 

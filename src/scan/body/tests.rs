@@ -5,7 +5,7 @@ use crate::scan::{
     presets::preset,
     rule::Rule,
     testing::{rules, union},
-    text::{json::Role, utf16_len},
+    text::{charset::Label, json::Role, utf16_len},
 };
 
 fn seed() -> RuleSet {
@@ -13,7 +13,7 @@ fn seed() -> RuleSet {
 }
 
 fn with(rules: &RuleSet, action: Action) -> Inspection<'_> {
-    Inspection { rules, action, max_chars: None, max_body_chars: None }
+    Inspection { rules, action, max_chars: None, max_body_chars: None, binary_parts: BinaryParts::Pass }
 }
 
 fn json(body: &str, what: &Inspection<'_>) -> Report {
@@ -456,4 +456,41 @@ fn a_form_that_is_json_is_read_as_json_too() {
 #[test]
 fn the_marker_needs_no_escape() {
     assert_eq!(serde_json::to_string(MARKER).unwrap(), format!("\"{MARKER}\""));
+}
+
+#[test]
+fn a_text_in_another_charset_is_read_as_it_says_and_as_it_is() {
+    let rules = RuleSet::compile(vec![Rule::new("tag", "<b>"), Rule::new("word", "caf\u{e9}")]).unwrap();
+    let coded = |label: &str, body: &[u8], action| {
+        let Label::Other(charset) = Label::of(label.as_bytes()) else { panic!("{label}") };
+        inspect(&Bytes::copy_from_slice(body), TextFormat::Coded(charset), &with(&rules, action)).verdict
+    };
+    for (label, body) in [
+        ("latin1", &b"a caf\xE9"[..]),
+        ("utf-16le", b"<\0b\0>\0"),
+        ("utf-16", b"\xFE\xFF\0<\0b\0>"),
+        // In another reader's eyes, plain ASCII.
+        ("utf-16be", b"a<b>"),
+        ("shift_jis", b"x<b>"),
+    ] {
+        assert_eq!(coded(label, body, Action::Block), Verdict::Blocked, "{label}");
+        assert_eq!(coded(label, body, Action::Observe), Verdict::Observed, "{label}");
+    }
+    let bytes = |verdict| match verdict {
+        Verdict::Rewritten(bytes) => bytes,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(&bytes(coded("latin1", b"\xFC<b>\xFC", Action::Sanitize))[..], b"\xFC\xFC");
+    assert_eq!(&bytes(coded("utf-16le", b"x\0<\0b\0>\0", Action::Sanitize))[..], b"x\0");
+    assert_eq!(&bytes(coded("utf-16", b"\xFE\xFF\0<\0b\0>\0x", Action::Sanitize))[..], b"\xFE\xFF\0x");
+    assert_eq!(coded("utf-16be", b"a<b>", Action::Sanitize), Verdict::Blocked);
+    assert_eq!(coded("latin1", b"caf\xE8", Action::Block), Verdict::Clean);
+    for (label, body) in [("utf-16", &b"<\0"[..]), ("utf-16le", b"<\0b"), ("euc-jp", b"\xFF\xFF")] {
+        assert!(matches!(coded(label, body, Action::Block), Verdict::Unscannable(_)), "{label}");
+    }
+    // Two ways to write a character: what comes back is not what came.
+    assert_eq!(
+        coded("iso-2022-jp", b"\x1B(Ba<b>", Action::Sanitize),
+        Verdict::Unscannable("text that its charset cannot be written in again")
+    );
 }

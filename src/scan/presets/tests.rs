@@ -147,7 +147,7 @@ proptest! {
 
         thread_local!(static SEED: RuleSet = RuleSet::compile(preset("seed").unwrap()).unwrap());
         SEED.with(|rules| {
-            let what = Inspection { rules, action: Action::Sanitize, max_chars: None, max_body_chars: None };
+            let what = Inspection { rules, action: Action::Sanitize, max_chars: None, max_body_chars: None, binary_parts: crate::scan::BinaryParts::Pass };
             let body = Bytes::from(serde_json::to_vec(&input).unwrap());
             let report = inspect(&body, TextFormat::Json, &what);
             let output = match &report.verdict {

@@ -26,6 +26,8 @@ pub(super) struct Channel {
     pub cuts: VecDeque<Hit>,
     /// Nothing follows any more.
     pub finished: bool,
+    /// The frame, by number, that had the last piece.
+    pub last_used: u64,
 }
 
 enum Scanner {
@@ -51,7 +53,7 @@ impl Channel {
             // What cannot be done on a stream is refused before, and is no way around the rules here.
             Action::Block | Action::Sanitize => Scanner::Block(Blocker::new(rules.to_block(), HOLD_TEXT)),
         };
-        Self { scanner, len: 0, units: 0, cuts: VecDeque::new(), finished: false }
+        Self { scanner, len: 0, units: 0, cuts: VecDeque::new(), finished: false, last_used: 0 }
     }
 
     /// Reads more of the text. `counts` are the hits by rule.
@@ -97,6 +99,11 @@ impl Channel {
             Scanner::Block(scanner) => scanner.memory(),
             Scanner::Redact(scanner) => scanner.memory(),
         }
+    }
+
+    /// Whether nothing of the text is withheld or will be cut: what follows could be scanned as a new text.
+    pub(super) fn is_idle(&self) -> bool {
+        self.cuts.is_empty() && (self.finished || self.frontier() == self.len)
     }
 
     /// Hits of a scanner that stops for none.

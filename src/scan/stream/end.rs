@@ -12,6 +12,7 @@ use super::{
     Vendor,
     api::{Api, Sorter},
     document::{Document, Mark},
+    house::House,
 };
 
 /// Why a stream ends, as far as APIs have words for it.
@@ -93,7 +94,20 @@ fn number(text: Option<&[u8]>) -> Option<u64> {
 }
 
 /// The frames that end the stream.
-pub(super) fn bytes(framing: Framing, declared: Option<Vendor>, seen: &Seen, ending: &Ending<'_>) -> Vec<u8> {
+pub(super) fn bytes(
+    framing: Framing,
+    declared: Option<Vendor>,
+    house: Option<&House>,
+    seen: &Seen,
+    ending: &Ending<'_>,
+) -> Vec<u8> {
+    if let Some(house) = house.filter(|house| !house.end.is_empty()) {
+        let frame = |text: String| match framing {
+            Framing::Lines => format!("{text}\n"),
+            Framing::Events => format!("data: {text}\n\n"),
+        };
+        return house.end.iter().map(|template| frame(template.fill(ending))).collect::<String>().into_bytes();
+    }
     if framing == Framing::Lines {
         return line(&plain(ending));
     }

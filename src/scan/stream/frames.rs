@@ -3,7 +3,7 @@
 //! A frame leaves when every piece in it lies below the frontier of its text and all frames before it have left. It
 //! is never written anew: what a rule matched is cut out of the bytes that came.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 
 use super::super::{
@@ -19,14 +19,20 @@ use super::super::{
 };
 use super::{
     HOLD_WIRE, StreamRules, StreamStop, Tally, Vendor,
-    api::{Api, Class, Sorter, is_opaque},
+    api::{Api, Class, Sorter, is_opaque, looks_opaque},
     channel::{Channel, Stopped},
-    document::{Document, Leaf, Piece, Unreadable},
+    document::{Document, Leaf, Piece, Unreadable, hashed},
     end::{self, Ending, Seen},
+    house::House,
 };
 
 /// The most texts that one stream may be divided into.
 const MAX_CHANNELS: usize = 256;
+
+/// The most texts of one stream that are forgotten but for their end.
+const MAX_ENDED: usize = 4096;
+
+const TOO_MANY: StreamStop = StreamStop::Unscannable("a stream has too many texts");
 
 /// What many streams end with, which no reader takes for text.
 const DONE: &[u8] = b"[DONE]";
@@ -43,10 +49,14 @@ pub(super) struct FrameScanner {
     queued: usize,
     channels: Vec<Channel>,
     by_key: HashMap<Box<[u8]>, usize>,
+    /// The keys, hashed, of texts that have ended and were forgotten: what they withheld has left.
+    ended: HashSet<u64>,
     /// For strings that stand alone.
     alone: Alone,
     /// All pieces so far, in UTF-16 units.
     units: u64,
+    /// Frames so far.
+    scanned: u64,
     /// Some frame was a JSON object or array.
     is_json: bool,
     seen: Seen,
@@ -110,8 +120,10 @@ impl FrameScanner {
             queued: 0,
             channels: Vec::new(),
             by_key: HashMap::new(),
+            ended: HashSet::new(),
             alone,
             units: 0,
+            scanned: 0,
             is_json: false,
             seen: Seen::default(),
             document: Document::default(),
@@ -134,8 +146,8 @@ impl FrameScanner {
         self.channels.iter().map(Channel::observed).chain([alone]).collect()
     }
 
-    pub(super) fn end(&self, ending: &Ending<'_>) -> Vec<u8> {
-        end::bytes(self.framing, self.declared, &self.seen, ending)
+    pub(super) fn end(&self, house: Option<&House>, ending: &Ending<'_>) -> Vec<u8> {
+        end::bytes(self.framing, self.declared, house, &self.seen, ending)
     }
 
     pub(super) fn feed(
@@ -187,6 +199,7 @@ impl FrameScanner {
     fn frame(&mut self, rules: &StreamRules, tally: &mut Tally, out: &mut Vec<u8>) -> Result<(), StreamStop> {
         let frame = self.splitter.take();
         let size = frame.raw.len();
+        self.scanned += 1;
         let result = self.check_wire(size).and_then(|()| self.scan(rules, &frame, tally));
         if result.is_ok() && !rules.observes() {
             self.next.raw.clear();
@@ -263,6 +276,10 @@ impl FrameScanner {
         payload: &[u8],
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
+        if rules.house.as_ref().is_some_and(|house| house.is_done(payload)) {
+            self.seen.done = true;
+            return self.finish_channels(rules, tally);
+        }
         let mut document = std::mem::take(&mut self.document);
         let result = match document.read(payload) {
             // A number or a word is a text to those who read no JSON, and nothing to those who do.
@@ -338,6 +355,9 @@ impl FrameScanner {
         let api = Api::of(document);
         self.seen.frame(api, document, payload);
         let place = Place::of(frame);
+        if let Some(house) = &rules.house {
+            self.sorter.begin(house, document);
+        }
         for leaf in &document.leaves {
             self.leaf(rules, &place, api, document, leaf, tally)?;
         }
@@ -368,7 +388,8 @@ impl FrameScanner {
                 false => Ok(()),
             };
         }
-        let class = self.sorter.sort(api, document, leaf);
+        let house = rules.house.as_deref();
+        let class = self.sorter.sort(api, house, document, leaf);
         self.seen.string(api, document, &self.sorter, text);
         let pieces = document.pieces[leaf.pieces.clone()].iter();
         match class {
@@ -378,7 +399,10 @@ impl FrameScanner {
                 let pieces = from..self.next.pieces.len();
                 self.piece(rules, text, pieces, tally)
             }
-            Class::Alone if self.declared.is_some() && is_opaque(document.name(&leaf.label), text) => {
+            Class::Alone
+                if (self.declared.is_some() && is_opaque(document.name(&leaf.label), text))
+                    || house.is_some_and(|house| house.is_opaque(self.sorter.last_path()) && looks_opaque(text)) =>
+            {
                 tally.unread.opaque += text.len() as u64;
                 Ok(())
             }
@@ -406,18 +430,9 @@ impl FrameScanner {
         pieces: Range<usize>,
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
-        let index = match self.by_key.get(&self.sorter.key[..]) {
-            Some(&index) => index,
-            None if self.channels.len() == MAX_CHANNELS => {
-                return Err(StreamStop::Unscannable("a stream has too many texts"));
-            }
-            None => {
-                self.channels.push(Channel::new(&rules.rules, rules.action));
-                self.by_key.insert(self.sorter.key[..].into(), self.channels.len() - 1);
-                self.channels.len() - 1
-            }
-        };
+        let index = self.channel(rules, tally)?;
         let channel = &mut self.channels[index];
+        channel.last_used = self.scanned;
         if channel.finished && !text.is_empty() {
             return Err(StreamStop::Unscannable("a text goes on behind its end"));
         }
@@ -430,6 +445,47 @@ impl FrameScanner {
         let too_long = rules.max_chars.is_some_and(|max| channel.units > max)
             || rules.max_body_chars.is_some_and(|max| self.units > max);
         if too_long && !rules.observes() { Err(StreamStop::TooLong) } else { Ok(()) }
+    }
+
+    /// The text whose key the sorter has. Where there are too many, one of which nothing is withheld makes room.
+    fn channel(&mut self, rules: &StreamRules, tally: &mut Tally) -> Result<usize, StreamStop> {
+        if let Some(&index) = self.by_key.get(&self.sorter.key[..]) {
+            return Ok(index);
+        }
+        let index = if self.channels.len() < MAX_CHANNELS {
+            self.channels.push(Channel::new(&rules.rules, rules.action));
+            self.channels.len() - 1
+        } else {
+            let index = self.idle_channel().ok_or(TOO_MANY)?;
+            self.forget(index, tally)?;
+            self.channels[index] = Channel::new(&rules.rules, rules.action);
+            index
+        };
+        self.channels[index].finished = self.ended.contains(&hashed(&self.sorter.key));
+        self.by_key.insert(self.sorter.key[..].into(), index);
+        Ok(index)
+    }
+
+    /// Forgets all of a text but what it showed, and that it has ended.
+    fn forget(&mut self, index: usize, tally: &mut Tally) -> Result<(), StreamStop> {
+        let channel = &self.channels[index];
+        tally.counts.iter_mut().zip(channel.observed()).for_each(|(count, more)| *count += more);
+        if channel.finished {
+            let keys = self.by_key.iter().filter(|(_, known)| **known == index);
+            self.ended.extend(keys.map(|(key, _)| hashed(key)));
+        }
+        self.by_key.retain(|_, known| *known != index);
+        if self.ended.len() > MAX_ENDED { Err(TOO_MANY) } else { Ok(()) }
+    }
+
+    /// The text to forget first: one that has ended, or else the one that has been silent for longest.
+    fn idle_channel(&self) -> Option<usize> {
+        let mut waits = [false; MAX_CHANNELS];
+        for segment in self.queue.iter().chain([&self.next]).flat_map(|held| &held.segments) {
+            waits[segment.channel] = true;
+        }
+        let idle = self.channels.iter().enumerate().filter(|(index, channel)| !waits[*index] && channel.is_idle());
+        idle.min_by_key(|(_, channel)| (!channel.finished, channel.last_used)).map(|(index, _)| index)
     }
 
     fn finish_channel(&mut self, rules: &StreamRules, channel: usize, tally: &mut Tally) -> Result<(), StreamStop> {
