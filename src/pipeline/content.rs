@@ -1,14 +1,16 @@
 //! What a message says about its content, as far as inspection needs to know.
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 
 use crate::policy::BodyClass;
-use crate::scan::TextFormat;
+use crate::scan::{Codings, TextFormat};
 
 /// Content as its headers declare it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Content {
     pub(super) kind: Kind,
+    /// What has to come off before it can be read.
+    pub(super) codings: Codings,
     /// Why it cannot be read for certain: a coding, a charset, a declaration that readers understand differently.
     pub(super) problem: Option<&'static str>,
 }
@@ -26,23 +28,28 @@ pub(super) enum Kind {
 
 impl Content {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let coding = coding_problem(headers);
+        let lines = headers.get_all(header::CONTENT_ENCODING);
+        let (codings, coding) = match Codings::parse(lines.iter().map(HeaderValue::as_bytes)) {
+            Ok(codings) => (codings, None),
+            Err(why) => (Codings::default(), Some(why)),
+        };
+        let of = |kind, problem| Self { kind, codings, problem };
         let mut types = headers.get_all(header::CONTENT_TYPE).iter();
         let declared = types.next();
         if types.next().is_some() {
-            return Self { kind: Kind::Unclear, problem: Some("more than one Content-Type") };
+            return of(Kind::Unclear, Some("more than one Content-Type"));
         }
-        let Some(declared) = declared else { return Self { kind: Kind::Text(TextFormat::Text), problem: coding } };
+        let Some(declared) = declared else { return of(Kind::Text(TextFormat::Text), coding) };
         let Ok(declared) = declared.to_str() else {
-            return Self { kind: Kind::Unclear, problem: Some("Content-Type is not ASCII") };
+            return of(Kind::Unclear, Some("Content-Type is not ASCII"));
         };
         let (essence, parameters) = declared.split_once(';').unwrap_or((declared, ""));
         let kind = kind(&essence.trim().to_ascii_lowercase());
         if kind == Kind::Unclear {
-            return Self { kind, problem: Some("Content-Type is malformed") };
+            return of(kind, Some("Content-Type is malformed"));
         }
         let charset = (kind != Kind::Other && !is_utf8(parameters)).then_some("the charset is not UTF-8");
-        Self { kind, problem: coding.or(charset) }
+        of(kind, coding.or(charset))
     }
 
     /// The class that a response rule's `content_types` speak of, where there is one.
@@ -88,14 +95,6 @@ fn is_media_type(essence: &str) -> bool {
     essence.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
 }
 
-fn coding_problem(headers: &HeaderMap) -> Option<&'static str> {
-    let plain = headers
-        .get_all(header::CONTENT_ENCODING)
-        .iter()
-        .all(|value| value.as_bytes().trim_ascii().is_empty() || value.as_bytes().eq_ignore_ascii_case(b"identity"));
-    (!plain).then_some("compressed content is not decoded yet")
-}
-
 /// No `charset`, UTF-8, or its subset ASCII.
 fn is_utf8(parameters: &str) -> bool {
     parameters
@@ -116,7 +115,7 @@ mod tests {
         Content::of(
             &lines
                 .iter()
-                .map(|(name, value)| (header::HeaderName::from_static(name), header::HeaderValue::from_static(value)))
+                .map(|(name, value)| (header::HeaderName::from_static(name), HeaderValue::from_static(value)))
                 .fold(HeaderMap::new(), |mut map, (name, value)| {
                     map.append(name, value);
                     map
@@ -126,7 +125,7 @@ mod tests {
 
     #[test]
     fn declared_types() {
-        let json = Content { kind: Kind::Text(TextFormat::Json), problem: None };
+        let json = Content { kind: Kind::Text(TextFormat::Json), codings: Codings::default(), problem: None };
         assert_eq!(of(&[("content-type", "application/json")]), json);
         assert_eq!(of(&[("content-type", "Application/JSON; charset=\"UTF-8\"")]), json);
         assert_eq!(of(&[("content-type", "application/problem+json")]), json);
@@ -134,7 +133,10 @@ mod tests {
         assert_eq!(of(&[]).kind, Kind::Text(TextFormat::Text));
         assert_eq!(of(&[("content-type", "image/png")]).kind, Kind::Other);
         let identity = [("content-type", "text/plain"), ("content-encoding", "Identity")];
-        assert_eq!(of(&identity), Content { kind: Kind::Text(TextFormat::Text), problem: None });
+        assert_eq!((of(&identity).kind, of(&identity).problem), (Kind::Text(TextFormat::Text), None));
+        assert!(of(&identity).codings.is_empty());
+        let coded = [("content-type", "text/plain"), ("content-encoding", "gzip"), ("content-encoding", "br")];
+        assert_eq!((of(&coded).codings.is_empty(), of(&coded).problem), (false, None));
     }
 
     #[test]
@@ -146,8 +148,8 @@ mod tests {
             &[("content-type", "application/json charset=utf-8")],
             &[("content-type", "json")],
             &[("content-type", "text/plain; charset=utf-7")],
-            &[("content-type", "application/json"), ("content-encoding", "gzip")],
-            &[("content-type", "application/json"), ("content-encoding", "identity, br")],
+            &[("content-type", "application/json"), ("content-encoding", "compress")],
+            &[("content-type", "application/json"), ("content-encoding", "gzip, br"), ("content-encoding", "gzip")],
         ] {
             assert!(of(lines).problem.is_some(), "{lines:?}");
         }

@@ -8,6 +8,7 @@ mod harness;
 mod cli;
 mod context;
 mod demo;
+mod encodings;
 mod examples;
 mod identity;
 mod inspection;
