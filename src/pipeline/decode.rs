@@ -30,7 +30,6 @@ pub(super) struct Holding {
 }
 
 /// A body in memory.
-#[derive(Debug)]
 pub(super) struct Held {
     /// What it says, or why that cannot be known.
     pub(super) text: Result<Bytes, &'static str>,
@@ -125,7 +124,6 @@ fn undecodable(error: DecodeError) -> Option<&'static str> {
 }
 
 /// A coded body that is decoded as it comes, a step at a time.
-#[derive(Debug)]
 pub(super) struct Coded {
     decoder: Decoder,
     /// What has come and is not decoded.
@@ -177,6 +175,13 @@ impl Coded {
     /// Memory that this takes, in bytes.
     pub(super) fn memory(&self) -> usize {
         self.decoder.memory() + STEP + self.pending.len()
+    }
+}
+
+impl std::fmt::Debug for Coded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the text.
+        f.debug_struct("Coded").field("pending", &self.pending.len()).finish_non_exhaustive()
     }
 }
 

@@ -63,7 +63,7 @@ pub enum DecodeError {
 pub enum Fed {
     /// The input is used up, and everything that it says has left.
     Hungry,
-    /// [`STEP`] bytes have left; call again before bringing more input.
+    /// There may be more, or an error; call again before bringing more input.
     Full,
 }
 
@@ -72,6 +72,7 @@ pub struct Decoder {
     /// Undoes the coding that was applied last, where there are two.
     outer: Option<Box<Outer>>,
     inner: Stage,
+    failed: Option<DecodeError>,
 }
 
 /// The first of two stages, and what of it the second has not read.
@@ -79,7 +80,7 @@ struct Outer {
     stage: Stage,
     buffer: Vec<u8>,
     read: usize,
-    fed: Fed,
+    fed: Result<Fed, DecodeError>,
 }
 
 /// One coding on its way off.
@@ -110,10 +111,10 @@ impl Decoder {
         let (first, second) = codings.applied()?;
         // The coding that was applied last is listed last, and comes off first.
         Some(match second {
-            None => Self { outer: None, inner: stage(first) },
+            None => Self { outer: None, inner: stage(first), failed: None },
             Some(second) => {
-                let outer = Outer { stage: stage(second), buffer: Vec::new(), read: 0, fed: Fed::Hungry };
-                Self { outer: Some(Box::new(outer)), inner: stage(first) }
+                let outer = Outer { stage: stage(second), buffer: Vec::new(), read: 0, fed: Ok(Fed::Hungry) };
+                Self { outer: Some(Box::new(outer)), inner: stage(first), failed: None }
             }
         })
     }
@@ -122,13 +123,24 @@ impl Decoder {
     /// `out`.
     ///
     /// # Errors
-    /// If the body cannot be decoded from here on. What the same call had decoded before is lost.
+    /// If the body cannot be decoded from here on. All that was whole before has left by then.
     pub fn feed(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Fed, DecodeError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
         let start = out.len();
         out.resize(start + STEP, 0);
-        let result = self.fill(input, &mut out[start..]);
-        out.truncate(start + *result.as_ref().unwrap_or(&0));
-        Ok(if result? == STEP { Fed::Full } else { Fed::Hungry })
+        let mut written = 0;
+        let result = self.fill(input, &mut out[start..], &mut written);
+        out.truncate(start + written);
+        match result {
+            Ok(()) if written < STEP => Ok(Fed::Hungry),
+            Ok(()) => Ok(Fed::Full),
+            Err(error) => {
+                self.failed = Some(error);
+                if written > 0 { Ok(Fed::Full) } else { Err(error) }
+            }
+        }
     }
 
     /// The body has ended.
@@ -150,15 +162,14 @@ impl Decoder {
         size_of::<Self>() + outer + self.inner.inflater.memory()
     }
 
-    fn fill(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, DecodeError> {
-        let Some(outer) = &mut self.outer else { return self.inner.run(input, output) };
-        let mut written = 0;
+    fn fill(&mut self, input: &mut &[u8], output: &mut [u8], written: &mut usize) -> Result<(), DecodeError> {
+        let Some(outer) = &mut self.outer else { return self.inner.run(input, output, written) };
         loop {
             let mut between = &outer.buffer[outer.read..];
-            written += self.inner.run(&mut between, &mut output[written..])?;
+            self.inner.run(&mut between, output, written)?;
             outer.read = outer.buffer.len() - between.len();
-            if written == output.len() || (input.is_empty() && outer.fed == Fed::Hungry) {
-                return Ok(written);
+            if *written == output.len() || (input.is_empty() && outer.fed? == Fed::Hungry) {
+                return Ok(());
             }
             outer.refill(input)?;
         }
@@ -166,29 +177,31 @@ impl Decoder {
 }
 
 impl Outer {
+    /// Decodes more, once the second stage has read all. An error is for the next time: what came before it is read first.
     fn refill(&mut self, input: &mut &[u8]) -> Result<(), DecodeError> {
+        self.fed?;
         self.buffer.resize(STEP, 0);
         self.read = 0;
-        let result = self.stage.run(input, &mut self.buffer);
-        self.buffer.truncate(*result.as_ref().unwrap_or(&0));
-        self.fed = if result? == STEP { Fed::Full } else { Fed::Hungry };
+        let mut written = 0;
+        let result = self.stage.run(input, &mut self.buffer, &mut written);
+        self.buffer.truncate(written);
+        self.fed = result.map(|()| if written == STEP { Fed::Full } else { Fed::Hungry });
         Ok(())
     }
 }
 
 impl Stage {
-    /// Decodes until `input` is used up or `output` is full. Returns how much was written.
-    fn run(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, DecodeError> {
-        let mut written = 0;
+    /// Decodes until `input` is used up or `output`, of which `written` bytes are, is full.
+    fn run(&mut self, input: &mut &[u8], output: &mut [u8], written: &mut usize) -> Result<(), DecodeError> {
         loop {
-            let progress = self.inflater.step(input, &mut output[written..]).map_err(DecodeError::Undecodable)?;
+            let progress = self.inflater.step(input, &mut output[*written..]).map_err(DecodeError::Undecodable)?;
             *input = &input[progress.read..];
-            written += progress.written;
+            *written += progress.written;
             self.read += progress.read as u64;
             self.written += progress.written as u64;
             self.check()?;
-            if input.is_empty() || written == output.len() {
-                return Ok(written);
+            if input.is_empty() || *written == output.len() {
+                return Ok(());
             }
             if progress.read == 0 && progress.written == 0 {
                 return Err(DecodeError::Undecodable("the coded content leads nowhere"));

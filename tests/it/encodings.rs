@@ -34,6 +34,15 @@ async fn unscanned(proxy: &Proxy, direction: &str) -> f64 {
     proxy.metric(&line).await
 }
 
+async fn nothing_is_held(proxy: &Proxy) {
+    within("the last body's end", async {
+        while proxy.metric("keyward_held_bytes").await > 0.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_coded_request_is_read_and_goes_on_decoded() {
     let origin = Origin::json("{}").await;
@@ -62,7 +71,7 @@ async fn a_coded_request_is_read_and_goes_on_decoded() {
         let redacted = proxy.post("/redact").header("Content-Encoding", coding).json(encode(coding, HARMFUL));
         assert_eq!(redacted.send().await.status, 200);
         let received = origin.received().pop().expect("a request");
-        assert_eq!(String::from_utf8_lossy(&received.body), r#"{"input":"[removed]"}"#, "{coding}");
+        assert_eq!(String::from_utf8_lossy(&received.body), r#"{"input":"[removed]alert(1)</script>"}"#, "{coding}");
     }
     // Two codings over two lines, with what a list may have around its members.
     let twice = encode("zstd", encode("gzip", HARMFUL));
@@ -149,7 +158,7 @@ async fn a_body_counts_as_what_it_decodes_to() {
         let large = proxy.post("/block").header("Content-Encoding", coding).json(encode(coding, format!("{most} ")));
         assert_eq!(large.send().await.code(), "BODY_TOO_LARGE", "{coding}");
     }
-    assert_eq!(proxy.metric("keyward_held_bytes").await, 0.0);
+    nothing_is_held(&proxy).await;
     let large =
         answering("Content-Type: application/json\r\nContent-Encoding: br\r\n", encode("br", format!("{most} "))).await;
     let proxy = Proxy::builder(&large).config(CONFIG).start().await;
@@ -180,7 +189,7 @@ async fn decoders_are_paid_from_the_memory_budget() {
     }
     other.write("1").await;
     assert_eq!(other.answer("POST").await.status, 200);
-    assert_eq!(proxy.metric("keyward_held_bytes").await, 0.0);
+    nothing_is_held(&proxy).await;
 }
 
 #[tokio::test]
@@ -215,7 +224,7 @@ async fn a_coded_answer_is_delivered_decoded_with_a_head_that_says_so() {
         let origin = answering(&head, encode(coding, HARMFUL)).await;
         let proxy = Proxy::builder(&origin).config(CONFIG).start().await;
         assert_eq!(proxy.get("/block").send().await.code(), "AI_RESPONSE_BLOCKED", "{coding}");
-        assert_eq!(proxy.get("/redact").send().await.text(), r#"{"input":"[removed]"}"#, "{coding}");
+        assert_eq!(proxy.get("/redact").send().await.text(), r#"{"input":"[removed]alert(1)</script>"}"#, "{coding}");
         let broken = encode(coding, CLEAN);
         let broken = broken[..broken.len() - 1].to_vec();
         let origin = answering(&head, broken.clone()).await;
@@ -389,7 +398,7 @@ async fn a_stream_that_is_only_observed_keeps_its_coding() {
     let events = [token("javascript:alert(1)"), token("more")];
     for coding in CODINGS {
         let mut pieces = encode_events(coding, &events);
-        let hit = r#"keyward_rule_hits_total{action="observe",direction="response",rule="html-javascript"}"#;
+        let hit = r#"keyward_rule_hits_total{action="observe",direction="response",rule="html-javascript-url"}"#;
         for damage in [&b""[..], b"behind the end"] {
             pieces.push(damage.to_vec());
             let (origin, send) = streaming("text/event-stream", coding).await;
