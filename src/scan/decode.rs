@@ -4,7 +4,8 @@
 //! is slow to let go holds little and a small body that decodes to a large one is noticed on the way. What a piece
 //! completes leaves with that piece: an event that was flushed by its encoder waits for nothing.
 //!
-//! Invariants: what leaves does not depend on how the body was cut; nothing that a stricter or a more lenient decoder
+//! Invariants: what a whole body decodes to does not depend on how it was cut (of a damaged one, more or less may have
+//! left before the error); nothing that a stricter or a more lenient decoder
 //! would read in another way is let through silently, because all of a body is decoded or an error ends it; nothing
 //! panics, reads a clock or does I/O.
 //!
@@ -123,7 +124,7 @@ impl Decoder {
     /// `out`.
     ///
     /// # Errors
-    /// If the body cannot be decoded from here on. All that was whole before has left by then.
+    /// If the body cannot be decoded from here on. What ended well before it, a member or a frame, has left by then.
     pub fn feed(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Fed, DecodeError> {
         if let Some(error) = self.failed {
             return Err(error);
