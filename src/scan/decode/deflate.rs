@@ -95,5 +95,5 @@ impl Deflate {
 /// padding is not zero, which no encoder writes.
 fn is_zlib(head: [u8; 2]) -> bool {
     let [method, _] = head;
-    method & 0x0F == 8 && method >> 4 <= 7 && u16::from_be_bytes(head) % 31 == 0
+    method & 0x0F == 8 && method >> 4 <= 7 && u16::from_be_bytes(head).is_multiple_of(31)
 }

@@ -151,10 +151,9 @@ impl Header {
         if let Field::Fixed(3) = self.field {
             self.flags = byte;
         }
-        if self.flags & HAS_CHECKSUM != 0 || matches!(self.field, Field::Fixed(_)) {
-            if !matches!(self.field, Field::ChecksumLow | Field::ChecksumHigh(_)) {
-                self.checksum.update(&[byte]);
-            }
+        // The checksum is over all that stands before it.
+        if !matches!(self.field, Field::ChecksumLow | Field::ChecksumHigh(_)) {
+            self.checksum.update(&[byte]);
         }
         self.field = match self.field {
             Field::Fixed(9) => self.after(HAS_EXTRA),
