@@ -1,17 +1,19 @@
 //! What a message says about its content, as far as inspection needs to know.
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 
 use crate::policy::BodyClass;
-use crate::scan::TextFormat;
 use crate::scan::text::charset::Label;
 use crate::scan::text::multipart::Boundary;
 use crate::scan::text::parameters::{Parameters, is_json, is_token_byte};
+use crate::scan::{Codings, TextFormat};
 
 /// Content as its headers declare it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Content {
     pub(super) kind: Kind,
+    /// What has to come off before it can be read.
+    pub(super) codings: Codings,
     /// Why it cannot be read for certain: a coding, a charset, a declaration that readers understand differently.
     pub(super) problem: Option<&'static str>,
 }
@@ -29,29 +31,34 @@ pub(super) enum Kind {
 
 impl Content {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let coding = coding_problem(headers);
+        let lines = headers.get_all(header::CONTENT_ENCODING);
+        let (codings, coding) = match Codings::parse(lines.iter().map(HeaderValue::as_bytes)) {
+            Ok(codings) => (codings, None),
+            Err(why) => (Codings::default(), Some(why)),
+        };
+        let of = |kind, problem| Self { kind, codings, problem };
         let mut types = headers.get_all(header::CONTENT_TYPE).iter();
         let declared = types.next();
         if types.next().is_some() {
-            return Self { kind: Kind::Unclear, problem: Some("more than one Content-Type") };
+            return of(Kind::Unclear, Some("more than one Content-Type"));
         }
-        let Some(declared) = declared else { return Self { kind: Kind::Text(TextFormat::Text), problem: coding } };
+        let Some(declared) = declared else { return of(Kind::Text(TextFormat::Text), coding) };
         let Ok(declared) = declared.to_str() else {
-            return Self { kind: Kind::Unclear, problem: Some("Content-Type is not ASCII") };
+            return of(Kind::Unclear, Some("Content-Type is not ASCII"));
         };
         let (essence, parameters) = declared.split_once(';').unwrap_or((declared, ""));
         let kind = kind(&essence.trim().to_ascii_lowercase());
         if kind == Kind::Unclear {
-            return Self { kind, problem: Some("Content-Type is malformed") };
+            return of(kind, Some("Content-Type is malformed"));
         }
         if kind == Kind::Other && is_multipart(declared) {
             return match boundary(declared) {
-                Some(boundary) => Self { kind: Kind::Text(TextFormat::Multipart(boundary)), problem: coding },
-                None => Self { kind: Kind::Unclear, problem: Some("a multipart body without a clear boundary") },
+                Some(boundary) => of(Kind::Text(TextFormat::Multipart(boundary)), coding),
+                None => of(Kind::Unclear, Some("a multipart body without a clear boundary")),
             };
         }
         let (kind, charset) = with_charset(kind, parameters);
-        Self { kind, problem: coding.or(charset) }
+        of(kind, coding.or(charset))
     }
 
     /// The class that a response rule's `content_types` speak of, where there is one.
@@ -93,14 +100,6 @@ fn kind(essence: &str) -> Kind {
 fn is_media_type(essence: &str) -> bool {
     let is_token = |text: &str| !text.is_empty() && text.bytes().all(is_token_byte);
     essence.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
-}
-
-fn coding_problem(headers: &HeaderMap) -> Option<&'static str> {
-    let plain = headers
-        .get_all(header::CONTENT_ENCODING)
-        .iter()
-        .all(|value| value.as_bytes().trim_ascii().is_empty() || value.as_bytes().eq_ignore_ascii_case(b"identity"));
-    (!plain).then_some("compressed content is not decoded yet")
 }
 
 /// The types whose parts are texts and files; of others a service reads the bytes as they are.
@@ -146,7 +145,7 @@ mod tests {
         Content::of(
             &lines
                 .iter()
-                .map(|(name, value)| (header::HeaderName::from_static(name), header::HeaderValue::from_static(value)))
+                .map(|(name, value)| (header::HeaderName::from_static(name), HeaderValue::from_static(value)))
                 .fold(HeaderMap::new(), |mut map, (name, value)| {
                     map.append(name, value);
                     map
@@ -156,7 +155,7 @@ mod tests {
 
     #[test]
     fn declared_types() {
-        let json = Content { kind: Kind::Text(TextFormat::Json), problem: None };
+        let json = Content { kind: Kind::Text(TextFormat::Json), codings: Codings::default(), problem: None };
         assert_eq!(of(&[("content-type", "application/json")]), json);
         assert_eq!(of(&[("content-type", "Application/JSON; charset=\"UTF-8\"")]), json);
         assert_eq!(of(&[("content-type", "application/problem+json")]), json);
@@ -164,7 +163,10 @@ mod tests {
         assert_eq!(of(&[]).kind, Kind::Text(TextFormat::Text));
         assert_eq!(of(&[("content-type", "image/png")]).kind, Kind::Other);
         let identity = [("content-type", "text/plain"), ("content-encoding", "Identity")];
-        assert_eq!(of(&identity), Content { kind: Kind::Text(TextFormat::Text), problem: None });
+        assert_eq!((of(&identity).kind, of(&identity).problem), (Kind::Text(TextFormat::Text), None));
+        assert!(of(&identity).codings.is_empty());
+        let coded = [("content-type", "text/plain"), ("content-encoding", "gzip"), ("content-encoding", "br")];
+        assert_eq!((of(&coded).codings.is_empty(), of(&coded).problem), (false, None));
     }
 
     #[test]
@@ -176,8 +178,8 @@ mod tests {
             &[("content-type", "application/json charset=utf-8")],
             &[("content-type", "json")],
             &[("content-type", "text/plain; charset=utf-7")],
-            &[("content-type", "application/json"), ("content-encoding", "gzip")],
-            &[("content-type", "application/json"), ("content-encoding", "identity, br")],
+            &[("content-type", "application/json"), ("content-encoding", "compress")],
+            &[("content-type", "application/json"), ("content-encoding", "gzip, br"), ("content-encoding", "gzip")],
         ] {
             assert!(of(lines).problem.is_some(), "{lines:?}");
         }

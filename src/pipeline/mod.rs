@@ -8,6 +8,7 @@
 
 mod content;
 mod context;
+mod decode;
 mod exchange;
 mod hold;
 mod ids;

@@ -17,11 +17,13 @@
 //! | [`ruleset`] | the programs of one list of rules |
 //! | [`body`] | verdicts on bodies held in memory |
 //! | [`stream`] | verdicts on bodies while they are delivered |
+//! | [`decode`] | takes content codings off a body |
 //! | [`presets`] | the rules that come with the program |
 //! | [`examples`] | checks rules against the examples written beside them |
 
 pub mod block;
 pub mod body;
+pub mod decode;
 pub mod examples;
 pub mod guard;
 mod occupied;
@@ -37,6 +39,7 @@ pub mod text;
 pub mod view;
 
 pub use body::{BinaryParts, Inspection, Report, RuleHit, TextFormat, Verdict, inspect, inspect_query};
+pub use decode::{Codings, DecodeError, Decoder};
 pub use examples::{ExampleFailure, rule_examples};
 pub use presets::preset;
 pub use program::{Program, ProgramError};

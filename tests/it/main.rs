@@ -9,6 +9,7 @@ mod bodies;
 mod cli;
 mod context;
 mod demo;
+mod encodings;
 mod examples;
 mod http2;
 mod identity;

@@ -20,7 +20,13 @@ routes:
     let routes = compiled.policy.routes.routes();
     let verdict = |route: usize, text: &'static str| {
         let what = &routes[route].request;
-        let what = Inspection { rules: &what.rules, action: what.action, max_chars: None, max_body_chars: None };
+        let what = Inspection {
+            rules: &what.rules,
+            action: what.action,
+            max_chars: None,
+            max_body_chars: None,
+            binary_parts: crate::scan::BinaryParts::Pass,
+        };
         inspect(&text.into(), TextFormat::Text, &what).verdict
     };
     for (text, one, two) in [

@@ -2,6 +2,7 @@
 //! client that can send what no HTTP library would.
 
 mod client;
+mod encode;
 mod kinde;
 mod origin;
 mod process;
@@ -12,6 +13,7 @@ mod wire;
 use std::time::Duration;
 
 pub use client::{Answer, Connection, Request};
+pub use encode::{CODINGS, encode, encode_events};
 pub use kinde::{BadKey, CLIENT_SECRET, Kinde, jwt};
 pub use origin::{Origin, Received, Reply};
 pub use process::{Process, keyward, keyward_in, python, ready_address, repository};

@@ -40,6 +40,7 @@ fn scan(views: &[View], action: Action, wire: &[u8], chunk: usize) -> (Vec<u8>, 
         action,
         max_chars: None,
         max_body_chars: None,
+        house: None,
     };
     let mut scanner = StreamScanner::new(rules, StreamFormat::Events, None);
     let mut out = Vec::new();

@@ -10,7 +10,13 @@ fn script(views: &[View]) -> RuleSet {
 }
 
 fn verdict(rules: &RuleSet, action: Action, body: &str, format: TextFormat) -> Verdict {
-    let what = Inspection { rules, action, max_chars: None, max_body_chars: None };
+    let what = Inspection {
+        rules,
+        action,
+        max_chars: None,
+        max_body_chars: None,
+        binary_parts: crate::scan::BinaryParts::Pass,
+    };
     inspect(&Bytes::copy_from_slice(body.as_bytes()), format, &what).verdict
 }
 
@@ -41,7 +47,13 @@ fn keys_and_queries_are_read_through_views_and_block() {
     for action in [Action::Block, Action::Redact, Action::Sanitize] {
         assert_eq!(verdict(&viewed, action, r#"{"%3cscript%3e": 1}"#, TextFormat::Json), Verdict::Blocked);
         assert_eq!(verdict(&viewed, action, "a=%253cscript%253e", TextFormat::Form), Verdict::Blocked);
-        let what = Inspection { rules: &viewed, action, max_chars: None, max_body_chars: None };
+        let what = Inspection {
+            rules: &viewed,
+            action,
+            max_chars: None,
+            max_body_chars: None,
+            binary_parts: crate::scan::BinaryParts::Pass,
+        };
         assert_eq!(inspect_query("a=%253cscript%253e", &what).verdict, Verdict::Blocked);
         assert_eq!(inspect_query("a=%25253cscript%25253e", &what).verdict, Verdict::Clean);
     }
