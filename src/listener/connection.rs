@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::stall::Patient;
 use super::worker::{OpenGuard, Phase, reached};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Switch};
 use crate::upstream::UpstreamClient;
 
 /// The bounds of a connection.
@@ -29,7 +29,8 @@ pub struct ConnectionLimits {
     pub write_timeout: Duration,
 }
 
-/// Serves one connection to its end. While draining it ends after the current request.
+/// Serves one connection to its end. While draining it ends after the current request; a WebSocket goes on until the
+/// grace time is over, and is closed then.
 pub(super) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
@@ -44,9 +45,11 @@ pub(super) async fn serve(
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    let switch = Arc::new(Switch::default());
+    let switched = Arc::clone(&switch);
     let service = service_fn(move |request| {
-        let (pipeline, upstreams) = (Arc::clone(&pipeline), Arc::clone(&upstreams));
-        Box::pin(async move { Ok::<_, Infallible>(pipeline.serve(request, peer.ip(), &upstreams).await) })
+        let (pipeline, upstreams, switch) = (Arc::clone(&pipeline), Arc::clone(&upstreams), Arc::clone(&switch));
+        Box::pin(async move { Ok::<_, Infallible>(pipeline.serve(request, peer.ip(), &upstreams, &switch).await) })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -58,11 +61,22 @@ pub(super) async fn serve(
         ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
         () = reached(&mut phase, Phase::Draining) => {
             std::pin::Pin::new(&mut connection).graceful_shutdown();
-            poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+            tokio::select! {
+                ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
+                () = reached(&mut phase, Phase::Ending) => return,
+            }
         }
     };
     match ended {
-        Ok(()) => linger(connection.into_parts().io.into_inner().into_inner()).await,
+        Ok(()) => {
+            let parts = connection.into_parts();
+            let stream = parts.io.into_inner();
+            let stream = match switched.take() {
+                Some(session) => session.run(stream, parts.read_buf, reached(&mut phase, Phase::Ending)).await,
+                None => stream,
+            };
+            linger(stream.into_inner()).await;
+        }
         // A response that broke off must look broken: no orderly end.
         Err(error) if error.is_user() || error.is_body_write_aborted() => {}
         Err(error) => {

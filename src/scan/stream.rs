@@ -11,6 +11,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `frames` | events and lines: the queue of what is withheld |
+//! | `messages` | messages of a WebSocket, each a frame |
 //! | `text` | a body that is one text |
 //! | `document` | a frame's JSON as strings with their places |
 //! | `api` | which strings are pieces of one text |
@@ -22,11 +23,13 @@ mod channel;
 mod document;
 mod end;
 mod frames;
+mod messages;
 mod text;
 
 use std::sync::Arc;
 
 pub use end::{EndReason, Ending};
+pub use messages::{Joining, MessageKind, Messages};
 
 use super::{
     body::{Inspection, RuleHit},

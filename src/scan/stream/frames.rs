@@ -3,6 +3,8 @@
 //! A frame leaves when every piece in it lies below the frontier of its text and all frames before it have left. It
 //! is never written anew: what a rule matched is cut out of the bytes that came.
 
+mod messages;
+
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
@@ -19,10 +21,11 @@ use super::super::{
 };
 use super::{
     HOLD_WIRE, StreamRules, StreamStop, Tally, Vendor,
-    api::{Api, Class, Sorter, is_opaque},
+    api::{Api, Class, Sorter, is_opaque, is_sound},
     channel::{Channel, Stopped},
     document::{Document, Leaf, Piece, Unreadable},
     end::{self, Ending, Seen},
+    messages::{Joining, MessageKind},
 };
 
 /// The most texts that one stream may be divided into.
@@ -37,12 +40,16 @@ const TWO_READINGS: StreamStop = StreamStop::Unscannable("an event can be read i
 pub(super) struct FrameScanner {
     framing: Framing,
     declared: Option<Vendor>,
+    /// The frames are messages.
+    messages: Option<Joining>,
     splitter: Splitter,
     queue: VecDeque<Held>,
     /// Memory of the queue.
     queued: usize,
     channels: Vec<Channel>,
     by_key: HashMap<Box<[u8]>, usize>,
+    /// Channels whose text has ended for good, whose place another may take.
+    retired: Vec<usize>,
     /// For strings that stand alone.
     alone: Alone,
     /// All pieces so far, in UTF-16 units.
@@ -68,6 +75,8 @@ struct Held {
     /// What spells a text as numbers.
     integers: Vec<Range<usize>>,
     units: u64,
+    /// Of a message.
+    kind: MessageKind,
 }
 
 /// A piece of a channel's text.
@@ -106,11 +115,13 @@ impl FrameScanner {
         Self {
             framing,
             declared,
+            messages: None,
             splitter: Splitter::new(framing),
             queue: VecDeque::new(),
             queued: 0,
             channels: Vec::new(),
             by_key: HashMap::new(),
+            retired: Vec::new(),
             alone,
             units: 0,
             is_json: false,
@@ -304,7 +315,11 @@ impl FrameScanner {
         payload: &[u8],
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
-        if payload.trim_ascii() == DONE {
+        if self.messages == Some(Joining::Whole) {
+            return self.whole_text(rules, payload, tally);
+        }
+        // A text among messages: another one may follow.
+        if payload.trim_ascii() == DONE && self.messages.is_none() {
             self.seen.done = true;
             return self.finish_channels(rules, tally);
         }
@@ -336,7 +351,7 @@ impl FrameScanner {
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
         self.is_json |= !document.nodes.is_empty();
-        let api = Api::of(document);
+        let api = if self.messages.is_some() { Api::of_message(document) } else { Api::of(document) };
         self.seen.frame(api, document, payload);
         let place = Place::of(frame);
         for leaf in &document.leaves {
@@ -344,10 +359,13 @@ impl FrameScanner {
         }
         self.next.integers.extend(document.integers.iter().map(|range| place.raw(range.start as usize, range.len())));
         if api == Some(Api::OpenAiResponses)
-            && self.sorter.ended(document)
+            && self.sorter.ended(Api::OpenAiResponses, document)
             && let Some(&channel) = self.by_key.get(&self.sorter.key[..])
         {
             self.finish_channel(rules, channel, tally)?;
+        }
+        if api == Some(Api::OpenAiRealtime) {
+            self.retire(rules, document, tally)?;
         }
         Ok(())
     }
@@ -369,7 +387,10 @@ impl FrameScanner {
                 false => Ok(()),
             };
         }
-        let class = self.sorter.sort(api, document, leaf);
+        let class = match (self.sorter.sort(api, document, leaf), self.messages) {
+            (_, Some(Joining::Whole)) => Class::Alone,
+            (class, _) => class,
+        };
         self.seen.string(api, document, &self.sorter, text);
         let pieces = document.pieces[leaf.pieces.clone()].iter();
         match class {
@@ -379,11 +400,17 @@ impl FrameScanner {
                 let pieces = from..self.next.pieces.len();
                 self.piece(rules, text, pieces, tally)
             }
-            Class::Alone if self.declared.is_some() && is_opaque(document.name(&leaf.label), text) => {
+            Class::Alone
+                if self.declared.is_some()
+                    && (is_opaque(document.name(&leaf.label), text) || is_sound(api, document, leaf, text)) =>
+            {
                 tally.unread.opaque += text.len() as u64;
                 Ok(())
             }
             Class::Alone => {
+                if self.messages == Some(Joining::Whole) {
+                    self.next.units += utf16_len(text);
+                }
                 if rules.max_chars.is_some_and(|max| utf16_len(text) > max) && !rules.observes() {
                     return Err(StreamStop::TooLong);
                 }
@@ -409,14 +436,7 @@ impl FrameScanner {
     ) -> Result<(), StreamStop> {
         let index = match self.by_key.get(&self.sorter.key[..]) {
             Some(&index) => index,
-            None if self.channels.len() == MAX_CHANNELS => {
-                return Err(StreamStop::Unscannable("a stream has too many texts"));
-            }
-            None => {
-                self.channels.push(Channel::new(&rules.rules, rules.action));
-                self.by_key.insert(self.sorter.key[..].into(), self.channels.len() - 1);
-                self.channels.len() - 1
-            }
+            None => self.open(rules, tally)?,
         };
         let channel = &mut self.channels[index];
         if channel.finished && !text.is_empty() {
@@ -428,9 +448,38 @@ impl FrameScanner {
         self.units += units;
         self.next.units += units;
         self.next.segments.push(Segment { channel: index, lo, hi: channel.len, pieces });
-        let too_long = rules.max_chars.is_some_and(|max| channel.units > max)
-            || rules.max_body_chars.is_some_and(|max| self.units > max);
+        // Of messages each is a body, and where no end of a text is known, a text.
+        let (text, body) = match self.messages {
+            None => (channel.units, self.units),
+            Some(_) if self.seen.ends_are_told() => (channel.units, self.next.units),
+            Some(_) => (units, self.next.units),
+        };
+        let too_long =
+            rules.max_chars.is_some_and(|max| text > max) || rules.max_body_chars.is_some_and(|max| body > max);
         if too_long && !rules.observes() { Err(StreamStop::TooLong) } else { Ok(()) }
+    }
+
+    /// A channel for the text whose key the sorter has.
+    fn open(&mut self, rules: &StreamRules, tally: &mut Tally) -> Result<usize, StreamStop> {
+        let channel = Channel::new(&rules.rules, rules.action);
+        // What is withheld may still speak of a channel that has ended.
+        let place = if self.queue.is_empty() { self.retired.pop() } else { None };
+        let index = match place {
+            Some(place) => {
+                let before = std::mem::replace(&mut self.channels[place], channel);
+                tally.counts.iter_mut().zip(before.observed()).for_each(|(count, more)| *count += more);
+                place
+            }
+            None if self.channels.len() == MAX_CHANNELS => {
+                return Err(StreamStop::Unscannable("a stream has too many texts"));
+            }
+            None => {
+                self.channels.push(channel);
+                self.channels.len() - 1
+            }
+        };
+        self.by_key.insert(self.sorter.key[..].into(), index);
+        Ok(index)
     }
 
     fn finish_channel(&mut self, rules: &StreamRules, channel: usize, tally: &mut Tally) -> Result<(), StreamStop> {
@@ -555,6 +604,7 @@ impl Held {
         self.edits.clear();
         self.integers.clear();
         self.units = 0;
+        self.kind = MessageKind::Text;
     }
 
     fn memory(&self) -> usize {
