@@ -18,7 +18,7 @@ use crate::time::Clock;
 use crate::upstream::UpstreamClient;
 
 /// What connections have to say at the end may take this long, once nothing else is waited for.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// How far the end of the process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

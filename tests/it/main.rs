@@ -22,3 +22,5 @@ mod sdks;
 mod spoofing;
 mod streaming;
 mod upstreams;
+mod websocket;
+mod websocket_wire;

@@ -185,6 +185,3 @@ fn refusal(direction: Direction, fault: Fault) -> Refusal {
         Fault::Stopped(StreamStop::Unscannable(why)) => Refusal::UnscannableResponse(why),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -127,20 +127,21 @@ impl Session {
                 timer.as_mut().reset(Instant::now() + idle);
             }
         }
-        let last_to_client = async {
-            to_client.write_all(relay.to_client()).await?;
-            to_client.shutdown().await
+        let last_words = async {
+            let to_client = to_client.write_all(relay.to_client());
+            let to_service = to_service.write_all(relay.to_service());
+            tokio::join!(to_client, to_service)
         };
-        let last_to_service = async {
-            to_service.write_all(relay.to_service()).await?;
-            to_service.shutdown().await?;
-            // A socket closed with unread bytes is reset, and a reset can destroy what was written last.
-            while from_service.read(&mut service_piece).await? > 0 {}
-            std::io::Result::Ok(())
-        };
-        // Who does not listen any more misses it.
-        let _ = timeout(FAREWELL, async { tokio::join!(last_to_client, last_to_service) }).await;
+        // Who does not listen any more misses them.
+        let _ = timeout(FAREWELL, last_words).await;
+        // Whoever sees the end of the connection finds the account closed.
         drop(account);
+        let end = async {
+            let _ = tokio::join!(to_client.shutdown(), to_service.shutdown());
+            // A socket closed with unread bytes is reset, and a reset can destroy what was written last.
+            while let Ok(1..) = from_service.read(&mut service_piece).await {}
+        };
+        let _ = timeout(FAREWELL, end).await;
         from_client.unsplit(to_client)
     }
 }
