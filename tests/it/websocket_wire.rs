@@ -436,7 +436,8 @@ routes:
     let origin = Origin::json("{}").await;
     let proxy = Proxy::builder(&origin).config(config).start().await;
     for kind in ["application/grpc", "application/grpc+proto", "application/grpc-web", "application/grpc-web-text"] {
-        let send = |path: &str| proxy.post(path).key(&proxy.user_key).body(kind, b"\0\0\0\0\x02\x0a\0").send();
+        let send =
+            async |path: &str| proxy.post(path).key(&proxy.user_key).body(kind, b"\0\0\0\0\x02\x0a\0").send().await;
         let answer = send("/blocked").await;
         assert_eq!((answer.status, answer.code().as_str()), (415, "UNSCANNABLE_BODY"), "{kind}");
         assert_eq!(send("/passed").await.status, 200, "{kind}");
