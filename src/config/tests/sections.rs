@@ -394,7 +394,7 @@ fn routes() {
         ),
         (
             "upgrade: [websocket], context: {format: openai}",
-            "1:60 routes[0].context: messages of a WebSocket get no context, so `context` would mean nothing to them | remove `context`, or `upgrade`",
+            "1:59 routes[0].context: messages of a WebSocket get no context, so `context` would mean nothing to them | remove `context`, or `upgrade`",
         ),
         ("upstream: ia", "1:38 routes[0].upstream: unknown upstream `ia` | did you mean `ai`?"),
         (

@@ -24,6 +24,9 @@ pub(super) enum Fault {
     NoMemory,
 }
 
+/// What a direction may hold without asking for memory.
+const FREE: usize = 16 << 10;
+
 /// One direction.
 #[derive(Debug)]
 pub(super) struct Way {
@@ -79,6 +82,14 @@ impl Inspected {
             ready: Messages::default(),
             observes,
         }
+    }
+}
+
+impl Inspected {
+    /// While it is scanned, a message is in memory as it came, as its strings, and as what may leave.
+    fn pay_for_scan(&mut self) -> Result<(), Fault> {
+        let held = self.scanner.held() + 3 * self.partial.len();
+        self.lease.resize(held.saturating_sub(FREE)).map_err(|_| Fault::NoMemory)
     }
 }
 
@@ -157,9 +168,12 @@ impl Exit {
             (Event::Data(data), Some(inspected)) => inspected.partial.extend_from_slice(data),
             (Event::End { message: false }, Some(_)) => {}
             (Event::End { message: true }, Some(inspected)) => {
+                inspected.pay_for_scan()?;
                 let mut ready = std::mem::take(&mut inspected.ready);
                 inspected.scanner.message(inspected.kind, &inspected.partial, &mut ready);
                 inspected.partial.clear();
+                // A giant's memory is not kept.
+                inspected.partial.shrink_to(FREE);
                 self.let_go(ready);
                 self.stopped()?;
             }
@@ -187,8 +201,6 @@ impl Exit {
 
     /// Pays for what is held, out of the budget of all bodies.
     fn pay(&mut self) -> Result<(), Fault> {
-        /// What a connection may take without asking.
-        const FREE: usize = 16 << 10;
         let Some(inspected) = &mut self.inspected else { return Ok(()) };
         let held = inspected.partial.len() + inspected.scanner.held() + self.out.len();
         inspected.lease.resize(held.saturating_sub(FREE)).map_err(|_| Fault::NoMemory)

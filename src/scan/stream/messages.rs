@@ -48,9 +48,11 @@ impl Messages {
         starts.zip(&self.ends).map(|(start, &(end, kind))| (kind, &self.bytes[start..end]))
     }
 
-    /// Forgets them and keeps the memory.
+    /// Forgets them, and keeps what memory ordinary ones need.
     pub fn clear(&mut self) {
+        const KEPT: usize = 1 << 14;
         self.bytes.clear();
+        self.bytes.shrink_to(KEPT);
         self.ends.clear();
     }
 }
