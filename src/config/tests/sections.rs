@@ -389,7 +389,7 @@ fn routes() {
             "1:54 routes[0].upgrade: a WebSocket begins with a GET, which is not among the `methods` | add `GET` to `methods`, or leave `methods` out",
         ),
         (
-            "upgrade: [websocket], response: {action: sanitize}",
+            "upgrade: [websocket], response: {rules: [html], action: sanitize}",
             "1:37 routes[0].upgrade: `sanitize` needs a body whole, and a WebSocket has none: see `response` | use `redact` or `block` in `response`",
         ),
         (
