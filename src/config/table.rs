@@ -41,6 +41,7 @@ fn row(route: &Route) -> [String; 8] {
         Some(host) => format!("{host}{}", route.path),
         None => route.path.to_string(),
     };
+    let path = if route.websocket { format!("{path} (websocket)") } else { path };
     [
         match route.format {
             ErrorFormat::Keyward => route.id.to_string(),

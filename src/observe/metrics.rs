@@ -1,7 +1,8 @@
 //! Prometheus metrics. Every label is bounded by the configuration or by an enum of ours.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// All metrics of the process.
@@ -22,6 +23,10 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// Open client connections.
     pub connections: IntGauge,
+    /// Open WebSockets by route.
+    pub websockets: IntGaugeVec,
+    /// Messages of WebSockets that have ended, by route and direction.
+    pub websocket_messages: IntCounterVec,
     /// Requests that a route with `auth: observe` let pass without a key.
     pub keyless: IntCounterVec,
     /// Bytes of bodies that are held for inspection.
@@ -122,6 +127,16 @@ impl Metrics {
             reloads: counters("keyward_config_reloads_total", "Configuration reloads", &["result"])?,
             in_flight: gauge("keyward_requests_in_flight", "Requests being served")?,
             connections: gauge("keyward_connections", "Open client connections")?,
+            websockets: {
+                let metric = IntGaugeVec::new(Opts::new("keyward_websockets", "Open WebSockets"), &["route"])?;
+                registry.register(Box::new(metric.clone()))?;
+                metric
+            },
+            websocket_messages: counters(
+                "keyward_websocket_messages_total",
+                "Messages that WebSockets had delivered when they ended",
+                &["route", "direction"],
+            )?,
             keyless: counters(
                 "keyward_keyless_requests_total",
                 "Keyless requests let pass by auth: observe",

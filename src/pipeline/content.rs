@@ -25,7 +25,7 @@ pub(super) enum Kind {
     Ndjson,
     /// A type that has no text to scan, as far as we know.
     Other,
-    /// A declaration that readers understand differently.
+    /// A declaration that readers understand differently, or texts in a form that is not read here.
     Unclear,
 }
 
@@ -47,7 +47,11 @@ impl Content {
             return of(Kind::Unclear, Some("Content-Type is not ASCII"));
         };
         let (essence, parameters) = declared.split_once(';').unwrap_or((declared, ""));
-        let kind = kind(&essence.trim().to_ascii_lowercase());
+        let essence = essence.trim().to_ascii_lowercase();
+        if is_grpc(&essence) {
+            return of(Kind::Unclear, Some("gRPC messages are not inspected"));
+        }
+        let kind = kind(&essence);
         if kind == Kind::Unclear {
             return of(kind, Some("Content-Type is malformed"));
         }
@@ -94,6 +98,12 @@ fn kind(essence: &str) -> Kind {
         other if is_media_type(other) => Kind::Other,
         _ => Kind::Unclear,
     }
+}
+
+/// gRPC over HTTP/2, its form for browsers, and either with its messages' coding.
+fn is_grpc(essence: &str) -> bool {
+    let rest = essence.strip_prefix("application/grpc");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', '-', '.']))
 }
 
 /// `type/subtype`, each a token (RFC 9110 §8.3.1).
@@ -178,6 +188,9 @@ mod tests {
             &[("content-type", "application/json charset=utf-8")],
             &[("content-type", "json")],
             &[("content-type", "text/plain; charset=utf-7")],
+            &[("content-type", "application/grpc")],
+            &[("content-type", "application/GRPC+proto")],
+            &[("content-type", "application/grpc-web-text")],
             &[("content-type", "application/json"), ("content-encoding", "compress")],
             &[("content-type", "application/json"), ("content-encoding", "gzip, br"), ("content-encoding", "gzip")],
         ] {

@@ -45,5 +45,5 @@ pub use presets::preset;
 pub use program::{Program, ProgramError};
 pub use rule::{Action, Direction, Rule};
 pub use ruleset::RuleSet;
-pub use stream::{StreamFormat, StreamRules, StreamScanner, StreamStop};
+pub use stream::{Joining, MessageKind, Messages, StreamFormat, StreamRules, StreamScanner, StreamStop};
 pub use view::View;

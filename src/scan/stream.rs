@@ -11,6 +11,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `frames` | events and lines: the queue of what is withheld |
+//! | `messages` | messages of a WebSocket, each a frame |
 //! | `text` | a body that is one text |
 //! | `watch` | a JSON document that is only observed |
 //! | `document` | a frame's JSON as strings with their places |
@@ -25,6 +26,7 @@ mod document;
 mod end;
 mod frames;
 mod house;
+mod messages;
 mod text;
 mod watch;
 
@@ -32,6 +34,7 @@ use std::sync::Arc;
 
 pub use end::{EndReason, Ending};
 pub use house::{House, Path, Template};
+pub use messages::{Joining, MessageKind, Messages};
 
 use super::{
     body::{BinaryParts, Inspection, RuleHit},

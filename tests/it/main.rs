@@ -26,3 +26,5 @@ mod spoofing;
 mod streaming;
 mod tls;
 mod upstreams;
+mod websocket;
+mod websocket_wire;

@@ -387,7 +387,19 @@ fn routes() {
             "format: openapi",
             "1:36 routes[0].format: expected one of `keyward`, `openai`, `anthropic`, found the text `openapi` | did you mean `openai`?",
         ),
-        ("upgrade: [websocket]", "1:28 routes[0].upgrade: `upgrade` is not supported yet"),
+        ("upgrade: [h2c]", "1:38 routes[0].upgrade[0]: expected one of `websocket`, found the text `h2c`"),
+        (
+            "methods: [POST], upgrade: [websocket]",
+            "1:54 routes[0].upgrade: a WebSocket begins with a GET, which is not among the `methods` | add `GET` to `methods`, or leave `methods` out",
+        ),
+        (
+            "upgrade: [websocket], response: {rules: [html], action: sanitize}",
+            "1:37 routes[0].upgrade: `sanitize` needs a body whole, and a WebSocket has none: see `response` | use `redact` or `block` in `response`",
+        ),
+        (
+            "upgrade: [websocket], context: {format: openai}",
+            "1:59 routes[0].context: messages of a WebSocket get no context, so `context` would mean nothing to them | remove `context`, or `upgrade`",
+        ),
         ("upstream: ia", "1:38 routes[0].upstream: unknown upstream `ia` | did you mean `ai`?"),
         (
             "request: {action: blok}",

@@ -46,8 +46,9 @@ pub(super) const ROUTE: Keys = Keys {
         "assertion",
         "context",
         "slow",
+        "upgrade",
     ],
-    later: &["allow_from", "cors", "retries", "rewrite", "timeouts", "trailers", "upgrade"],
+    later: &["allow_from", "cors", "retries", "rewrite", "timeouts", "trailers"],
 };
 pub(super) const SCOPES: Keys = Keys { known: &["any_of"], later: &[] };
 pub(super) const REQUEST: Keys = Keys {
@@ -116,8 +117,15 @@ pub(crate) struct Route {
     pub underscore_headers: Field<Vec<At<HeaderName>>>,
     pub assertion: Field<RouteAssertion>,
     pub context: Field<Context>,
+    pub upgrade: Field<Vec<At<Upgrade>>>,
     /// What may also stand in `defaults`.
     pub own: Defaults,
+}
+
+/// A protocol that a connection may change to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upgrade {
+    WebSocket,
 }
 
 /// Whether a keyless caller is refused.
@@ -179,6 +187,8 @@ impl Route {
             underscore_headers: section.field("underscore_headers", |value| value.set(underscore_header)),
             assertion: section.field("assertion", RouteAssertion::read),
             context: section.field("context", Context::read),
+            upgrade: section
+                .field("upgrade", |value| value.set(|item| item.word(&[("websocket", Upgrade::WebSocket)]))),
             own: Defaults::read(&section),
         })
     }

@@ -37,6 +37,7 @@ fn route(id: &str, host: Option<&str>, path: &str, methods: &[Method]) -> Arc<Ro
         }),
         format: ErrorFormat::Keyward,
         underscore_headers: Vec::new(),
+        websocket: false,
         echo_identity: false,
         assertion: None,
         context: None,

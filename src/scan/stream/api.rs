@@ -19,6 +19,8 @@ pub enum Api {
     OpenAiChat,
     /// `response.*` events.
     OpenAiResponses,
+    /// The Realtime API's events, which only messages of a WebSocket are taken for.
+    OpenAiRealtime,
     /// Messages.
     Anthropic,
     /// `streamGenerateContent`.
@@ -93,7 +95,28 @@ const OPAQUE: [&[u8]; 14] = [
     b"data",
 ];
 
+/// How the types of Realtime's events begin.
+const REALTIME: [&[u8]; 7] = [
+    b"response.",
+    b"conversation.",
+    b"session.",
+    b"transcription_session.",
+    b"input_audio_buffer.",
+    b"output_audio_buffer.",
+    b"rate_limits.",
+];
+
 impl Api {
+    /// Recognizes a message.
+    pub(super) fn of_message(document: &Document) -> Option<Self> {
+        let kind = (!document.nodes.is_empty()).then(|| document.mark(0, Mark::Type)).flatten();
+        match kind {
+            Some(kind) if REALTIME.iter().any(|start| kind.starts_with(start)) => Some(Self::OpenAiRealtime),
+            Some(b"error") if document.has(b"event_id") => Some(Self::OpenAiRealtime),
+            _ => Self::of(document),
+        }
+    }
+
     /// Recognizes a frame.
     pub(super) fn of(document: &Document) -> Option<Self> {
         if document.nodes.is_empty() {
@@ -126,6 +149,7 @@ impl Api {
             // of some proxies differs in every event of one item.
             Some(Self::OpenAiChat | Self::Ollama | Self::Tgi) => &[],
             Some(Self::OpenAiResponses) => &[Mark::Type, Mark::OutputIndex, Mark::ContentIndex, Mark::SummaryIndex],
+            Some(Self::OpenAiRealtime) => &[Mark::Type, Mark::OutputIndex, Mark::ContentIndex, Mark::ItemId],
             Some(Self::Anthropic) => &[Mark::Index],
             Some(Self::Gemini) => &[Mark::Thought],
             // A number at the top is as often a counter of events as that of a text.
@@ -287,12 +311,13 @@ impl Sorter {
         write_label(key, api, document, &leaf.label, None, around);
     }
 
-    /// The key of the text whose end an event of the Responses API tells, if it does.
-    pub(super) fn ended(&mut self, document: &Document) -> bool {
+    /// The key of the text whose end an event of the Responses or Realtime API tells, if it does.
+    pub(super) fn ended(&mut self, api: Api, document: &Document) -> bool {
         let Some(kind) = document.mark(0, Mark::Type) else { return false };
-        let Some(stem) = kind.strip_suffix(b".done") else { return false };
+        let stem = kind.strip_suffix(b".done").or_else(|| kind.strip_suffix(b".completed"));
+        let Some(stem) = stem else { return false };
         self.key.clear();
-        for &mark in Api::marks(Some(Api::OpenAiResponses)) {
+        for &mark in Api::marks(Some(api)) {
             if mark == Mark::Type {
                 write_value(&mut self.key, mark, &[stem, b".delta"].concat());
             } else {
@@ -400,6 +425,12 @@ fn classify(api: Option<Api>, kind: Option<&[u8]>, path: &[u8], name: Option<&[u
                 _ => Class::Alone,
             };
         }
+        Some(Api::OpenAiRealtime) => {
+            return match kind {
+                Some(kind) if kind.ends_with(b".delta") && path == b"delta" && !is_sound_event(kind) => Class::Delta,
+                _ => Class::Alone,
+            };
+        }
         Some(Api::Anthropic) => {
             return match path {
                 b"delta.text"
@@ -417,12 +448,31 @@ fn classify(api: Option<Api>, kind: Option<&[u8]>, path: &[u8], name: Option<&[u
     if PIECES.iter().any(|piece| piece.eq_ignore_ascii_case(name)) { Class::Delta } else { Class::Alone }
 }
 
+/// Whether an event carries a piece of sound.
+fn is_sound_event(kind: &[u8]) -> bool {
+    matches!(kind, b"response.audio.delta" | b"response.output_audio.delta")
+}
+
+/// Whether a string is sound in base64, as Realtime sends and takes it, and looks like it.
+pub(super) fn is_sound(api: Option<Api>, document: &Document, leaf: &Leaf, text: &[u8]) -> bool {
+    let named = || match document.name(&leaf.label) {
+        Some(b"audio") => true,
+        Some(b"delta") => document.mark(0, Mark::Type).is_some_and(is_sound_event),
+        _ => false,
+    };
+    api == Some(Api::OpenAiRealtime) && named() && text.iter().all(is_of_base64)
+}
+
+fn is_of_base64(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'_' | b'-')
+}
+
 /// Whether a string under a declared API is left unread: it is named like an id, and looks like one.
 pub(super) fn is_opaque(name: Option<&[u8]>, text: &[u8]) -> bool {
     name.is_some_and(|name| OPAQUE.contains(&name)) && looks_opaque(text)
 }
 
-/// Whether a string looks like an id or a signature.
+/// Whether a string looks like an id, a signature or sound.
 pub(super) fn looks_opaque(text: &[u8]) -> bool {
     text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'_' | b'-'))
 }

@@ -73,6 +73,11 @@ impl Seen {
         }
     }
 
+    /// Whether the API of the last frame that was recognized tells where its texts end.
+    pub(super) fn ends_are_told(&self) -> bool {
+        self.api == Some(Api::OpenAiRealtime)
+    }
+
     /// Notes what a string tells about the answers that go on.
     pub(super) fn string(&mut self, api: Option<Api>, document: &Document, sorter: &Sorter, text: &[u8]) {
         if api != Some(Api::OpenAiChat) || self.begun.len() >= MAX_CHOICES {
@@ -131,7 +136,7 @@ pub(super) fn bytes(
             };
             data(&json!({"candidates": [{"finishReason": reason, "index": 0}]}))
         }
-        Some(Api::Ollama | Api::Tgi) | None => event("error", &plain(ending)),
+        Some(Api::OpenAiRealtime | Api::Ollama | Api::Tgi) | None => event("error", &plain(ending)),
     }
 }
 

@@ -3,6 +3,8 @@
 //! A frame leaves when every piece in it lies below the frontier of its text and all frames before it have left. It
 //! is never written anew: what a rule matched is cut out of the bytes that came.
 
+mod messages;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 
@@ -19,11 +21,12 @@ use super::super::{
 };
 use super::{
     HOLD_WIRE, StreamRules, StreamStop, Tally, Vendor,
-    api::{Api, Class, Sorter, is_opaque, looks_opaque},
+    api::{Api, Class, Sorter, is_opaque, is_sound, looks_opaque},
     channel::{Channel, Stopped},
     document::{Document, Leaf, Piece, Unreadable, hashed},
     end::{self, Ending, Seen},
     house::House,
+    messages::{Joining, MessageKind},
 };
 
 /// The most texts that one stream may be divided into.
@@ -43,6 +46,8 @@ const TWO_READINGS: StreamStop = StreamStop::Unscannable("an event can be read i
 pub(super) struct FrameScanner {
     framing: Framing,
     declared: Option<Vendor>,
+    /// The frames are messages.
+    messages: Option<Joining>,
     splitter: Splitter,
     queue: VecDeque<Held>,
     /// Memory of the queue.
@@ -51,6 +56,8 @@ pub(super) struct FrameScanner {
     by_key: HashMap<Box<[u8]>, usize>,
     /// The keys, hashed, of texts that have ended and were forgotten: what they withheld has left.
     ended: HashSet<u64>,
+    /// Channels whose text has ended for good, whose place another may take.
+    retired: Vec<usize>,
     /// For strings that stand alone.
     alone: Alone,
     /// All pieces so far, in UTF-16 units.
@@ -78,6 +85,8 @@ struct Held {
     /// What spells a text as numbers.
     integers: Vec<Range<usize>>,
     units: u64,
+    /// Of a message.
+    kind: MessageKind,
 }
 
 /// A piece of a channel's text.
@@ -115,12 +124,14 @@ impl FrameScanner {
         Self {
             framing,
             declared,
+            messages: None,
             splitter: Splitter::new(framing),
             queue: VecDeque::new(),
             queued: 0,
             channels: Vec::new(),
             by_key: HashMap::new(),
             ended: HashSet::new(),
+            retired: Vec::new(),
             alone,
             units: 0,
             scanned: 0,
@@ -320,7 +331,11 @@ impl FrameScanner {
         payload: &[u8],
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
-        if payload.trim_ascii() == DONE {
+        if self.messages == Some(Joining::Whole) {
+            return self.whole_text(rules, payload, tally);
+        }
+        // A text among messages: another one may follow.
+        if payload.trim_ascii() == DONE && self.messages.is_none() {
             self.seen.done = true;
             return self.finish_channels(rules, tally);
         }
@@ -352,7 +367,7 @@ impl FrameScanner {
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
         self.is_json |= !document.nodes.is_empty();
-        let api = Api::of(document);
+        let api = if self.messages.is_some() { Api::of_message(document) } else { Api::of(document) };
         self.seen.frame(api, document, payload);
         let place = Place::of(frame);
         if let Some(house) = &rules.house {
@@ -363,10 +378,13 @@ impl FrameScanner {
         }
         self.next.integers.extend(document.integers.iter().map(|range| place.raw(range.start as usize, range.len())));
         if api == Some(Api::OpenAiResponses)
-            && self.sorter.ended(document)
+            && self.sorter.ended(Api::OpenAiResponses, document)
             && let Some(&channel) = self.by_key.get(&self.sorter.key[..])
         {
             self.finish_channel(rules, channel, tally)?;
+        }
+        if api == Some(Api::OpenAiRealtime) {
+            self.retire(rules, document, tally)?;
         }
         Ok(())
     }
@@ -389,7 +407,10 @@ impl FrameScanner {
             };
         }
         let house = rules.house.as_deref();
-        let class = self.sorter.sort(api, house, document, leaf);
+        let class = match (self.sorter.sort(api, house, document, leaf), self.messages) {
+            (_, Some(Joining::Whole)) => Class::Alone,
+            (class, _) => class,
+        };
         self.seen.string(api, document, &self.sorter, text);
         let pieces = document.pieces[leaf.pieces.clone()].iter();
         match class {
@@ -400,13 +421,17 @@ impl FrameScanner {
                 self.piece(rules, text, pieces, tally)
             }
             Class::Alone
-                if (self.declared.is_some() && is_opaque(document.name(&leaf.label), text))
+                if (self.declared.is_some()
+                    && (is_opaque(document.name(&leaf.label), text) || is_sound(api, document, leaf, text)))
                     || house.is_some_and(|house| house.is_opaque(self.sorter.last_path()) && looks_opaque(text)) =>
             {
                 tally.unread.opaque += text.len() as u64;
                 Ok(())
             }
             Class::Alone => {
+                if self.messages == Some(Joining::Whole) {
+                    self.next.units += utf16_len(text);
+                }
                 if rules.max_chars.is_some_and(|max| utf16_len(text) > max) && !rules.observes() {
                     return Err(StreamStop::TooLong);
                 }
@@ -442,8 +467,14 @@ impl FrameScanner {
         self.units += units;
         self.next.units += units;
         self.next.segments.push(Segment { channel: index, lo, hi: channel.len, pieces });
-        let too_long = rules.max_chars.is_some_and(|max| channel.units > max)
-            || rules.max_body_chars.is_some_and(|max| self.units > max);
+        // Of messages each is a body, and where no end of a text is known, a text.
+        let (text, body) = match self.messages {
+            None => (channel.units, self.units),
+            Some(_) if self.seen.ends_are_told() => (channel.units, self.next.units),
+            Some(_) => (units, self.next.units),
+        };
+        let too_long =
+            rules.max_chars.is_some_and(|max| text > max) || rules.max_body_chars.is_some_and(|max| body > max);
         if too_long && !rules.observes() { Err(StreamStop::TooLong) } else { Ok(()) }
     }
 
@@ -452,7 +483,13 @@ impl FrameScanner {
         if let Some(&index) = self.by_key.get(&self.sorter.key[..]) {
             return Ok(index);
         }
-        let index = if self.channels.len() < MAX_CHANNELS {
+        // What is withheld may still speak of a channel that has ended.
+        let retired = if self.queue.is_empty() { self.retired.pop() } else { None };
+        let index = if let Some(index) = retired {
+            self.forget(index, tally)?;
+            self.channels[index] = Channel::new(&rules.rules, rules.action);
+            index
+        } else if self.channels.len() < MAX_CHANNELS {
             self.channels.push(Channel::new(&rules.rules, rules.action));
             self.channels.len() - 1
         } else {
@@ -475,6 +512,7 @@ impl FrameScanner {
             self.ended.extend(keys.map(|(key, _)| hashed(key)));
         }
         self.by_key.retain(|_, known| *known != index);
+        self.retired.retain(|known| *known != index);
         if self.ended.len() > MAX_ENDED { Err(TOO_MANY) } else { Ok(()) }
     }
 
@@ -610,6 +648,7 @@ impl Held {
         self.edits.clear();
         self.integers.clear();
         self.units = 0;
+        self.kind = MessageKind::Text;
     }
 
     fn memory(&self) -> usize {
