@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::policy::SecretString;
 
 pub use super::address::{Address, BadAddress};
-pub use crate::auth::{CacheSpec, Credentials, KindeSpec, Origin, TrustedCertificates};
+pub use crate::auth::{CacheSpec, Credentials, ForwardProxy, KindeSpec, Origin, ProxyCredentials, TrustedCertificates};
 pub use crate::observe::UsageOutput;
 
 /// More header fields than any client sends; a message with more is refused by the HTTP layer.
