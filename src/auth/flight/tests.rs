@@ -194,7 +194,7 @@ impl Simulation {
                 if listing.asked.contains(&id) && !listing.active.contains_key(&id) {
                     self.vouched_at[key] = None;
                 }
-                if self.truth[key].revoked_at.is_some_and(|at| at <= listing.began_at) {
+                if self.truth[key].revoked_at.is_some_and(|at| at < listing.began_at) {
                     self.purged_at[key] = Some(self.second);
                 }
             }

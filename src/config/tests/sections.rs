@@ -212,7 +212,7 @@ fn kinde() {
         (&format!("{good}, poll: 1s"), "1:108 keys.kinde.poll: expected 5s to 1h, found the text `1s`"),
         (
             "url: https://a.kinde.com, auth: none, poll: 30s",
-            "1:76 keys.kinde.poll: Kinde lists keys to nobody without a token | remove `poll`, or give `auth` a token",
+            "1:77 keys.kinde.poll: Kinde lists keys to nobody without a token | remove `poll`, or give `auth` a token",
         ),
         (
             &format!("{good}, proxy: 'http://proxy'"),
@@ -232,11 +232,11 @@ fn kinde() {
         ),
         (
             &format!("{good}, proxy: {{url: 'http://proxy:3128', username: u}}"),
-            "1:148 keys.kinde.proxy.username: means nothing without `password`",
+            "1:146 keys.kinde.proxy.username: means nothing without `password`",
         ),
         (
             &format!("{good}, proxy: {{url: 'http://proxy:3128', username: 'a:b', password: {{env: TOKEN}}}}"),
-            "1:148 keys.kinde.proxy.username: a name with `:` cannot be told from its password (RFC 7617)",
+            "1:146 keys.kinde.proxy.username: a name with `:` cannot be told from its password (RFC 7617)",
         ),
         (
             &format!("{good}, domain: x"),
