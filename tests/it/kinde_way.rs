@@ -36,7 +36,8 @@ async fn a_proxy_is_ready_once_kinde_has_called_a_key_of_nobody_invalid() {
 
 #[tokio::test]
 async fn a_proxy_that_kinde_refuses_is_not_ready_and_finds_out_by_itself_when_that_is_over() {
-    let refusals: [(fn(&Kinde), &str); 3] = [
+    type Refuse = fn(&Kinde);
+    let refusals: [(Refuse, &str); 3] = [
         (|kinde| kinde.verify_answers(forbidden()), "`read:api_keys`"),
         (
             |kinde| kinde.token_answers(Reply::new(401, "application/json", r#"{"error":"invalid_client"}"#)),
