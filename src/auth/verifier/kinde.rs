@@ -147,8 +147,8 @@ struct ApiCheck {
 }
 
 impl KindeVerifier {
-    /// Prepares everything. `trouble` says from now on how we stand with Kinde, which [`KindeVerifier::watch`] finds
-    /// out.
+    /// Prepares everything. `trouble` says from now on how we stand with Kinde; the authenticator that takes the
+    /// verifier has it find out.
     pub fn new(spec: &KindeSpec, metrics: Arc<Metrics>, clock: Clock, trouble: Trouble) -> Result<Self, VerifierError> {
         let client = Client::new(spec.origin.clone(), spec.ca.as_ref(), spec.proxy.clone(), clock.clone())?;
         Self::over(Box::new(client), spec, metrics, clock, trouble, Lots::default())
