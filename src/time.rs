@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::sync::Notify;
+
 /// One moment on both clocks: `monotonic` for durations and limits, `wall` for what people read.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
@@ -25,6 +27,7 @@ pub struct Clock {
 struct ManualTime {
     start: Now,
     elapsed_ns: AtomicU64,
+    moved: Notify,
 }
 
 impl Clock {
@@ -37,13 +40,28 @@ impl Clock {
     #[allow(clippy::disallowed_methods, reason = "this module is the one place that reads clocks")]
     pub fn manual() -> Self {
         let start = Now { monotonic: Instant::now(), wall: SystemTime::now() };
-        Self { manual: Some(Arc::new(ManualTime { start, elapsed_ns: AtomicU64::new(0) })) }
+        Self { manual: Some(Arc::new(ManualTime { start, elapsed_ns: AtomicU64::new(0), moved: Notify::new() })) }
     }
 
     /// Moves a manual clock; the system's clocks cannot be moved and stay as they are.
     pub fn advance(&self, by: Duration) {
         if let Some(manual) = &self.manual {
             manual.elapsed_ns.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+            manual.moved.notify_waiters();
+        }
+    }
+
+    /// Waits until this clock has moved on by `by`; a manual one moves only by [`Clock::advance`].
+    pub async fn sleep(&self, by: Duration) {
+        let Some(manual) = &self.manual else { return tokio::time::sleep(by).await };
+        let until = self.now().monotonic + by;
+        loop {
+            let mut moved = std::pin::pin!(manual.moved.notified());
+            moved.as_mut().enable();
+            if self.now().monotonic >= until {
+                return;
+            }
+            moved.await;
         }
     }
 

@@ -7,7 +7,13 @@ mod kinde;
 mod store;
 mod uses;
 
-pub use kinde::{Credentials, KindeSpec, KindeVerifier, Origin, Trouble, TrustedCertificates};
+#[cfg(test)]
+pub(super) use kinde::MemoryKinde;
+pub use kinde::{
+    Credentials, ForwardProxy, KindeSpec, KindeVerifier, Origin, ProxyCredentials, Trouble, TroubleReport,
+    TrustedCertificates,
+};
+pub(super) use kinde::{Failure, Next};
 pub use store::StoreVerifier;
 
 use std::fmt;

@@ -7,7 +7,7 @@ use crate::listener::TlsSpec;
 use crate::policy::SecretString;
 
 pub use super::address::{Address, BadAddress, ListenAddress};
-pub use crate::auth::{CacheSpec, Credentials, KindeSpec, Origin, TrustedCertificates};
+pub use crate::auth::{CacheSpec, Credentials, ForwardProxy, KindeSpec, Origin, ProxyCredentials, TrustedCertificates};
 pub use crate::observe::UsageOutput;
 
 /// More header fields than any client sends; a message with more is refused by the HTTP layer.

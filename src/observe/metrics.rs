@@ -17,6 +17,8 @@ pub struct Metrics {
     cache: IntCounterVec,
     verifications: IntCounterVec,
     verifier_tokens: IntCounterVec,
+    key_lists: IntCounterVec,
+    key_evictions: IntCounterVec,
     upstream_connections: IntCounterVec,
     reloads: IntCounterVec,
     /// Requests that are being served.
@@ -119,6 +121,12 @@ impl Metrics {
             cache: counters("keyward_key_cache_total", "Key cache lookups", &["result"])?,
             verifications: counters("keyward_verifications_total", "Uncached key verifications", &["outcome"])?,
             verifier_tokens: counters("keyward_verifier_tokens_total", "Tokens asked of Kinde", &["outcome"])?,
+            key_lists: counters("keyward_key_lists_total", "Readings of Kinde's list of active keys", &["outcome"])?,
+            key_evictions: counters(
+                "keyward_key_evictions_total",
+                "Cached keys forgotten because the list no longer has them",
+                &["reason"],
+            )?,
             upstream_connections: counters(
                 "keyward_upstream_requests_total",
                 "Requests sent upstream by connection: new, reused, or resent after a reused one was found closed",
@@ -202,6 +210,20 @@ impl Metrics {
     /// Tokens are metered by Kinde, so their number is worth watching.
     pub fn verifier_token(&self, issued: bool) {
         self.verifier_tokens.with_label_values(&[if issued { "issued" } else { "failed" }]).inc();
+    }
+
+    /// One reading of the list of active keys.
+    pub fn key_list(&self, complete: bool) {
+        self.key_lists.with_label_values(&[if complete { "complete" } else { "failed" }]).inc();
+    }
+
+    /// Cached keys that a list of active ones made us forget.
+    pub fn key_evictions(&self, revoked: u64, rotated: u64) {
+        for (reason, count) in [("revoked", revoked), ("rotated", rotated)] {
+            if count > 0 {
+                self.key_evictions.with_label_values(&[reason]).inc_by(count);
+            }
+        }
     }
 
     pub fn upstream_request(&self, upstream: &str, connection: &'static str) {

@@ -16,6 +16,8 @@ mod identity;
 mod inspection;
 mod kinde;
 mod kinde_cache;
+mod kinde_list;
+mod kinde_way;
 mod layering;
 mod lifecycle;
 mod limits;

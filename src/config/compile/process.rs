@@ -142,6 +142,10 @@ fn kinde(written: Kinde, findings: &Findings) -> Option<KindeSpec> {
             unused(written.client_id.spot(), "client_id");
             unused(written.client_secret.spot(), "client_secret");
             unused(written.audience.spot(), "audience");
+            if let (KindeAuth::Nothing, Some(spot)) = (&other, written.poll.spot()) {
+                let help = "remove `poll`, or give `auth` a token";
+                findings.add(spot.mistake("Kinde lists keys to nobody without a token").help(help));
+            }
             match other {
                 KindeAuth::Token(token) => Credentials::Token(token),
                 KindeAuth::Nothing | KindeAuth::M2m => Credentials::Nothing,
@@ -159,6 +163,8 @@ fn kinde(written: Kinde, findings: &Findings) -> Option<KindeSpec> {
         api_id: written.api_id.given(),
         ca: written.ca.given(),
         timeout: written.timeout.or(KINDE_TIMEOUT),
+        poll: written.poll.given(),
+        proxy: written.proxy.given(),
     })
 }
 

@@ -190,7 +190,8 @@ fn kinde_needs_little_and_takes_much() {
         "
 keys:
   verifier: kinde
-  kinde: {url: 'http://127.0.0.1:4400', auth: {token: {env: TOKEN}}, api_id: a1, timeout: 2s}
+  kinde: {url: 'http://127.0.0.1:4400', auth: {token: {env: TOKEN}}, api_id: a1, timeout: 2s,
+    poll: 30s, proxy: {url: 'http://[::1]:3128/', username: u, password: {env: TOKEN}}}
   cache: {refresh_ahead: false, stale_if_error: 10m}
 ",
     );
@@ -198,6 +199,11 @@ keys:
     assert_eq!(kinde.origin.to_string(), "http://127.0.0.1:4400");
     assert!(matches!(&kinde.credentials, Credentials::Token(token) if token.expose() == "s3cret"), "{kinde:?}");
     assert_eq!((kinde.api_id.as_deref(), kinde.timeout), (Some("a1"), Duration::from_secs(2)));
+    let proxy = kinde.proxy.as_ref().expect("a proxy");
+    assert_eq!((kinde.poll, proxy.to_string().as_str()), (Some(Duration::from_secs(30)), "[::1]:3128"));
+    assert!(
+        proxy.credentials.as_ref().is_some_and(|shown| shown.username == "u" && shown.password.expose() == "s3cret")
+    );
     let cache = &compiled.process.cache;
     assert_eq!((cache.refresh_ahead, cache.stale_if_error), (false, Duration::from_secs(600)));
     assert_eq!(

@@ -213,10 +213,38 @@ fn kinde() {
             &format!("{good}, ca: {{file: {}/Cargo.toml}}", env!("CARGO_MANIFEST_DIR")),
             &format!("1:113 keys.kinde.ca.file: {}/Cargo.toml holds no certificate", env!("CARGO_MANIFEST_DIR")),
         ),
-        (&format!("{good}, poll: 30s"), "1:102 keys.kinde.poll: `poll` is not supported yet"),
+        (&format!("{good}, poll: 1s"), "1:108 keys.kinde.poll: expected 5s to 1h, found the text `1s`"),
+        (
+            "url: https://a.kinde.com, auth: none, poll: 30s",
+            "1:77 keys.kinde.poll: Kinde lists keys to nobody without a token | remove `poll`, or give `auth` a token",
+        ),
+        (
+            &format!("{good}, proxy: 'http://proxy'"),
+            "1:109 keys.kinde.proxy: the port of the proxy is missing | such as `http://proxy:3128`",
+        ),
+        (
+            &format!("{good}, proxy: 'proxy:3128'"),
+            "1:109 keys.kinde.proxy: expected a URL such as `http://proxy.internal:3128` | did you mean `http://proxy:3128`?",
+        ),
+        (
+            &format!("{good}, proxy: 'https://proxy:3128'"),
+            "1:109 keys.kinde.proxy: a proxy that is spoken to in TLS is not supported; Kinde is, through it",
+        ),
+        (
+            &format!("{good}, proxy: 'http://u:hunter2@proxy:3128'"),
+            "1:109 keys.kinde.proxy: a URL with a user or password is never written here | write `proxy: {url: …, username: …, password: {file: …}}`",
+        ),
+        (
+            &format!("{good}, proxy: {{url: 'http://proxy:3128', username: u}}"),
+            "1:146 keys.kinde.proxy.username: means nothing without `password`",
+        ),
+        (
+            &format!("{good}, proxy: {{url: 'http://proxy:3128', username: 'a:b', password: {{env: TOKEN}}}}"),
+            "1:146 keys.kinde.proxy.username: a name with `:` cannot be told from its password (RFC 7617)",
+        ),
         (
             &format!("{good}, domain: x"),
-            "1:102 keys.kinde.domain: unknown key `domain` | known here: url, client_id, client_secret, auth, audience, api_id, ca, timeout",
+            "1:102 keys.kinde.domain: unknown key `domain` | known here: url, client_id, client_secret, auth, audience, api_id, ca, timeout, poll, proxy",
         ),
     ] {
         let told: Vec<String> = refused(&kinde(body)).iter().map(told).collect();

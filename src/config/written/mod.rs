@@ -130,6 +130,7 @@ pub(super) fn all_keys() -> Vec<(&'static str, &'static Keys)> {
         ("keys.kinde", &kinde::KINDE),
         ("keys.kinde.auth", &kinde::AUTH),
         ("keys.kinde.ca", &kinde::CA),
+        ("keys.kinde.proxy", &kinde::PROXY),
         ("keys.cache", &keys::CACHE),
         ("keys.auth_failures", &keys::AUTH_FAILURES),
         ("limits.NAME", &limits::LIMIT),
