@@ -12,6 +12,7 @@ pub fn cases(most: u32) -> u32 {
     number("KEYWARD_CASES").map_or(most, |cases| most.min(cases as u32))
 }
 
+#[allow(clippy::disallowed_methods, reason = "only tests read it: with which cases is no configuration of the program")]
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} must be a number, and is {text:?}")))

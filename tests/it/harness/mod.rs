@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use client::{Answer, Connection, Request};
 pub use kinde::{BadKey, CLIENT_SECRET, Kinde, jwt};
 pub use origin::{Origin, Received, Reply};
-pub use process::{Process, keyward, keyward_in, python, ready_address, repository};
+pub use process::{Process, keyward, keyward_in, node_packages, python, ready_address, repository};
 pub use proxy::Proxy;
 pub use wire::{Framing, Head, Reader};
 
