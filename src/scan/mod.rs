@@ -29,6 +29,8 @@ pub mod guard;
 mod occupied;
 pub mod presets;
 pub mod program;
+#[cfg(test)]
+mod proof;
 pub mod redact;
 pub mod rule;
 pub mod ruleset;

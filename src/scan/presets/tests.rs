@@ -4,6 +4,7 @@ use proptest::{prelude::*, sample::select};
 use super::*;
 use crate::scan::{
     Action, Inspection, RuleSet, TextFormat, Verdict, block::CountScanner, examples::rule_examples, inspect,
+    testing::config,
 };
 
 /// The ids of the rules of a preset that find something in a text.
@@ -131,7 +132,7 @@ fn remove(text: &[char], find: fn(&[char]) -> Option<usize>) -> Vec<char> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(config(4000))]
 
     #[test]
     fn seed_is_what_the_source_document_does(pieces in proptest::collection::vec(select(vec![

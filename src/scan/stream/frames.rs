@@ -693,11 +693,20 @@ impl Held {
             if raw.start >= copied {
                 out.extend_from_slice(&self.raw[copied..raw.start]);
                 out.extend_from_slice(by.as_bytes());
+                if by.is_empty() && self.raw.get(raw.end) == Some(&b' ') && begins_value(&self.raw[..raw.start]) {
+                    // Readers drop one space behind the colon, and this one is part of the text.
+                    out.push(b' ');
+                }
             }
             copied = copied.max(raw.end);
         }
         out.extend_from_slice(&self.raw[copied..]);
     }
+}
+
+/// Whether a `data` field without a space behind its colon begins right behind this part of a frame.
+fn begins_value(before: &[u8]) -> bool {
+    before.strip_suffix(b"data:").is_some_and(|lines| matches!(lines, [] | [.., b'\r' | b'\n'] | [0xEF, 0xBB, 0xBF]))
 }
 
 /// The text of linear pieces as it stands in the frame; escapes are left out, since they are cut as a whole.

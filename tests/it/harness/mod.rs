@@ -17,7 +17,7 @@ pub use client::{Answer, Connection, Request};
 pub use encode::{CODINGS, encode, encode_events};
 pub use kinde::{BadKey, CLIENT_SECRET, Kinde, Paging, forbidden, jwt};
 pub use origin::{Origin, Received, Reply};
-pub use process::{Process, keyward, keyward_in, python, ready_address, repository};
+pub use process::{Process, keyward, keyward_in, node_packages, python, ready_address, repository};
 pub use proxy::Proxy;
 pub use tls::{Authority, Certified, shake};
 pub use tunnel::Tunnels;

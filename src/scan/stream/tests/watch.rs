@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::scan::testing::{sets, text};
 use crate::scan::{TextFormat, inspect};
 
 fn watched(rules: &StreamRules, document: &str, size: usize) -> StreamScanner {
@@ -23,10 +24,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn a_watched_document_is_found_in_what_a_held_one_is(texts in vec(text(12), 0..6), rules in rules(), size in 1..9usize) {
+    fn a_watched_document_is_found_in_what_a_held_one_is(texts in vec(text(12), 0..6), set in sets(), size in 1..9usize) {
         let strings: Vec<_> = texts.iter().map(|text| String::from_utf8_lossy(text)).collect();
         let document = serde_json::json!({"a": strings, "abc": {"b": strings.first()}}).to_string();
-        let rules = asked(rules, Action::Observe);
+        let rules = set.asked(Action::Observe);
         let held = inspect(&Bytes::from(document.clone()), TextFormat::Json, &rules.inspection());
         let scanner = watched(&rules, &document, size);
         prop_assert_eq!(scanner.hits(), held.hits);
