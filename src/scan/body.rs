@@ -6,12 +6,15 @@
 //! outside of the matches is as it came. Nothing here decides what a verdict means for
 //! the request.
 
+mod locate;
 mod ranges;
 mod rewrite;
 mod splice;
 mod survey;
 
 use bytes::Bytes;
+
+pub use locate::locate;
 
 use super::{
     rule::Action,

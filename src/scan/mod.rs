@@ -17,6 +17,7 @@
 //! | [`body`] | verdicts on bodies held in memory |
 //! | [`stream`] | verdicts on bodies while they are delivered |
 //! | [`presets`] | the rules that come with the program |
+//! | [`places`] | where rules matched, for those who ask |
 //! | [`examples`] | checks rules against the examples written beside them |
 
 pub mod block;
@@ -24,6 +25,7 @@ pub mod body;
 pub mod examples;
 pub mod guard;
 mod occupied;
+pub mod places;
 pub mod presets;
 pub mod program;
 pub mod redact;
@@ -34,8 +36,9 @@ pub mod stream;
 mod testing;
 pub mod text;
 
-pub use body::{Inspection, Report, RuleHit, TextFormat, Verdict, inspect, inspect_query};
+pub use body::{Inspection, Report, RuleHit, TextFormat, Verdict, inspect, inspect_query, locate};
 pub use examples::{ExampleFailure, rule_examples};
+pub use places::{Place, Places};
 pub use presets::preset;
 pub use program::{Program, ProgramError};
 pub use rule::{Action, Direction, Rule};

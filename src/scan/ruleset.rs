@@ -15,7 +15,8 @@ use super::{
 #[derive(Debug)]
 pub struct RuleSet {
     block: Program,
-    redact: Program,
+    /// `None` in a set that was compiled for another action.
+    redact: Option<Program>,
     /// By rule: what `sanitize` runs one after another.
     each: Box<[Program]>,
 }
@@ -31,14 +32,33 @@ impl RuleSet {
         let each = rules.iter().map(one).collect::<Result<_, _>>()?;
         Ok(Self {
             block: Program::compile(&rules)?,
-            redact: Program::compile_for(&rules, Semantics::LeftmostFirst)?,
+            redact: Some(Program::compile_for(&rules, Semantics::LeftmostFirst)?),
             each,
         })
     }
 
+    /// Compiles what `action` runs and no more, for a program that ends after one text: several times faster.
+    ///
+    /// Any other action finds the same matches in this set; redaction may then prefer another of two that overlap.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile).
+    pub fn compile_for(rules: Vec<Rule>, action: Action) -> Result<Self, ProgramError> {
+        match action {
+            Action::Block | Action::Observe => {
+                Ok(Self { block: Program::compile(&rules)?, redact: None, each: Box::default() })
+            }
+            Action::Redact => {
+                let redact = Some(Program::compile_for(&rules, Semantics::LeftmostFirst)?);
+                Ok(Self { block: Program::compile(&rules)?, redact, each: Box::default() })
+            }
+            Action::Sanitize => Self::compile(rules),
+        }
+    }
+
     /// Whether there is nothing to look for.
     pub fn is_empty(&self) -> bool {
-        self.each.is_empty()
+        self.block.rule_ids().is_empty()
     }
 
     /// The ids of the rules, in order; a [`RuleHit`](super::RuleHit) refers to them by index.
@@ -53,8 +73,8 @@ impl RuleSet {
         match action {
             Action::Observe => Some(0),
             Action::Block => self.block.max_hold(),
-            Action::Redact => Some(self.redact.max_hold()? + self.block.max_hold()?),
-            Action::Sanitize => self.each.iter().try_fold(0, |sum, program| Some(sum + program.max_hold()?)),
+            Action::Redact => Some(self.redact().max_hold()? + self.block.max_hold()?),
+            Action::Sanitize => self.each().iter().try_fold(0, |sum, program| Some(sum + program.max_hold()?)),
         }
     }
 
@@ -65,18 +85,19 @@ impl RuleSet {
 
     /// All rules, for replacing.
     pub fn redact(&self) -> &Program {
-        &self.redact
+        self.redact.as_ref().unwrap_or(&self.block)
     }
 
     /// Each rule alone, for replacing, in order.
     pub fn each(&self) -> &[Program] {
-        &self.each
+        // All rules at once where they were not compiled one by one: nothing that matches is left.
+        if self.each.is_empty() && !self.is_empty() { std::slice::from_ref(&self.block) } else { &self.each }
     }
 
     /// Memory of all tables, in bytes.
     pub fn memory(&self) -> usize {
         let each: usize = self.each.iter().map(Program::memory).sum();
-        self.block.memory() + self.redact.memory() + each
+        self.block.memory() + self.redact.as_ref().map_or(0, Program::memory) + each
     }
 }
 

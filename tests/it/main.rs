@@ -18,6 +18,7 @@ mod lifecycle;
 mod limits;
 mod refusals;
 mod routing;
+mod scan;
 mod sdks;
 mod spoofing;
 mod streaming;

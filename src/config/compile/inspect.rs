@@ -17,19 +17,24 @@ impl Compiler<'_> {
     /// Compiles one direction of a route, over that of the defaults.
     pub(super) fn inspect(&self, own: &written::Inspect, defaults: &written::Inspect) -> Inspect {
         let written = own.over(defaults);
-        let inspect = Inspect {
-            rules: self.rule_set(&written),
+        let inspect = self.inspect_written(&written);
+        if inspect.needs_text() {
+            self.check_memory(&written.max_body);
+        }
+        inspect
+    }
+
+    /// Compiles one direction as it is written.
+    pub(super) fn inspect_written(&self, written: &written::Inspect) -> Inspect {
+        Inspect {
+            rules: self.rule_set(written),
             action: written.action.clone().or(Action::Block),
             max_chars: written.max_chars.clone().given(),
             max_body_chars: written.max_body_chars.clone().given(),
             max_body: written.max_body.clone().or(MAX_BODY),
             content_types: content_types(&written.content_types),
             unscannable: written.unscannable.clone().or(Unscannable::Block),
-        };
-        if inspect.needs_text() {
-            self.check_memory(&written.max_body);
         }
-        inspect
     }
 
     /// The rules of a section. An empty set stands in for a broken one.

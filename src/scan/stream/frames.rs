@@ -126,6 +126,11 @@ impl FrameScanner {
         self.queued + self.splitter.pending()
     }
 
+    /// Bytes that came and have not left.
+    pub(super) fn withheld(&self) -> usize {
+        self.queue.iter().map(|held| held.raw.len()).sum::<usize>() + self.splitter.pending()
+    }
+
     /// The counts of all channels whose scanners stop for nothing.
     pub(super) fn observed(&self) -> Vec<&[u64]> {
         let alone = match &self.alone {
@@ -234,6 +239,7 @@ impl FrameScanner {
     /// Reads a frame into `next`.
     fn scan(&mut self, rules: &StreamRules, frame: &Frame, tally: &mut Tally) -> Result<(), StreamStop> {
         for line in &frame.rest {
+            tally.counts.enter(|name| name.push_str("fields"));
             if self.scan_alone(rules, &frame.raw[line.clone()], tally) {
                 return Err(StreamStop::Blocked);
             }
@@ -363,6 +369,7 @@ impl FrameScanner {
     ) -> Result<(), StreamStop> {
         let text = document.text(leaf);
         if leaf.role == Role::Key {
+            tally.counts.enter(|name| name.push_str("names"));
             return match self.scan_alone(rules, text, tally) {
                 // A name cannot be rewritten without changing what the document means.
                 true => Err(StreamStop::Blocked),
@@ -387,6 +394,7 @@ impl FrameScanner {
                 if rules.max_chars.is_some_and(|max| utf16_len(text) > max) && !rules.observes() {
                     return Err(StreamStop::TooLong);
                 }
+                tally.counts.enter(|name| name.push_str(&String::from_utf8_lossy(self.sorter.last_path())));
                 if !self.scan_alone(rules, text, tally) {
                     return Ok(());
                 }
@@ -418,6 +426,7 @@ impl FrameScanner {
                 self.channels.len() - 1
             }
         };
+        tally.counts.enter(|name| write_name(name, &self.sorter.key));
         let channel = &mut self.channels[index];
         if channel.finished && !text.is_empty() {
             return Err(StreamStop::Unscannable("a text goes on behind its end"));
@@ -434,6 +443,10 @@ impl FrameScanner {
     }
 
     fn finish_channel(&mut self, rules: &StreamRules, channel: usize, tally: &mut Tally) -> Result<(), StreamStop> {
+        tally.counts.enter(|name| {
+            let key = self.by_key.iter().find(|&(_, &index)| index == channel);
+            write_name(name, key.map_or(b"", |(key, _)| key));
+        });
         let ended = self.channels[channel].finish(&rules.rules, &mut tally.counts);
         ended.map_err(|Stopped| StreamStop::Blocked)
     }
@@ -449,8 +462,8 @@ impl FrameScanner {
             Alone::None => false,
             Alone::Count(scanner) => {
                 scanner.next_text(program);
-                scanner.feed(program, text);
-                scanner.finish(program);
+                scanner.feed_each(program, text, |hit| tally.counts.place(hit));
+                scanner.finish_each(program, |hit| tally.counts.place(hit));
                 false
             }
             Alone::First(scanner) => {
@@ -459,7 +472,7 @@ impl FrameScanner {
                 scanner.finish(program);
                 // What is redacted is counted where it is cut.
                 if let (Some(hit), true) = (scanner.hit(), rules.action != Action::Redact) {
-                    tally.counts[hit.rule] += 1;
+                    tally.counts.add(hit);
                 }
                 scanner.hit().is_some()
             }
@@ -484,6 +497,11 @@ impl FrameScanner {
         }
         Ok(())
     }
+}
+
+/// The name of a text for people: its key, without the dot that begins a path.
+fn write_name(name: &mut String, key: &[u8]) {
+    name.push_str(&String::from_utf8_lossy(key.strip_prefix(b".").unwrap_or(key)));
 }
 
 fn piece(at: usize, len: usize, raw: &Range<usize>) -> Piece {
