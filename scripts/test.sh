@@ -2,8 +2,8 @@
 # Runs every test: `scripts/test.sh [arguments of cargo test]`.
 #
 # From a fresh clone on Debian, as root or with sudo, it first installs what is missing: a C compiler (SQLite is built
-# from source), curl, and Python with venv (the examples run under real gunicorn and uvicorn). It says so in a line
-# each; the next run finds everything in place.
+# from source), curl, Node.js (it checks the vectors of the source document's rules), and Python with venv (the examples
+# run under real gunicorn and uvicorn). It says so in a line each; the next run finds everything in place.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -42,6 +42,7 @@ command -v cargo >/dev/null || fail "cargo is missing. Get Rust from https://rus
 
 command -v cc >/dev/null || apt_install gcc libc6-dev
 command -v curl >/dev/null || apt_install curl
+command -v node >/dev/null || apt_install nodejs
 
 python=python3
 usable_python "$python" || python=/usr/bin/python3

@@ -23,3 +23,4 @@ mod sdks;
 mod spoofing;
 mod streaming;
 mod upstreams;
+mod vectors;
