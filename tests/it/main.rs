@@ -9,6 +9,7 @@ mod cli;
 mod context;
 mod demo;
 mod examples;
+mod false_positives;
 mod identity;
 mod inspection;
 mod kinde;
