@@ -227,7 +227,9 @@ mod tests {
         assert_ne!(report.verdict, Verdict::Clean);
         let mut places = Places::default();
         locate(body.as_bytes(), format, &what, &mut places);
-        assert_eq!(places.total(), report.hits.iter().map(|hit| hit.count).sum::<u64>(), "as the verdict counts");
+        let counted = report.hits.iter().map(|hit| hit.count).sum::<u64>();
+        // What blocks is counted in every text that was read by then, and shown once.
+        assert!(places.total() == counted || report.verdict == Verdict::Blocked, "{places:?} {report:?}");
         places.list().iter().map(|p| (p.rule, p.start, p.end, p.channel.to_string())).collect()
     }
 
