@@ -3,7 +3,8 @@
 #
 # From a fresh clone on Debian, as root or with sudo, it first installs what is missing: a C compiler (SQLite is built
 # from source), curl, openssl, Python with venv (the examples run under real gunicorn and uvicorn), and Node with npm (the
-# official SDKs). It says so in a line each; the next run finds everything in place.
+# official SDKs, and the vectors of the source document's rules). It says so in a line each; the next run finds everything
+# in place.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

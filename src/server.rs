@@ -62,7 +62,7 @@ pub enum Stopped {
 impl Server {
     /// Binds, opens the key store, starts the workers. On an error nothing is left running.
     pub async fn start(compiled: Compiled, workers: usize, clock: Clock) -> io::Result<Self> {
-        let Compiled { process, policy, warnings } = compiled;
+        let Compiled { process, policy, warnings, .. } = compiled;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
@@ -155,7 +155,7 @@ impl Server {
     pub fn reload(&self, read: Result<Compiled, Mistakes>) {
         self.pipeline.usage().reopen();
         match read {
-            Ok(Compiled { process, policy, warnings }) => {
+            Ok(Compiled { process, policy, warnings, .. }) => {
                 for warning in warnings {
                     tracing::warn!("{warning}");
                 }

@@ -7,6 +7,7 @@
 //! the request.
 
 mod decoded;
+mod locate;
 mod parts;
 mod ranges;
 mod rewrite;
@@ -16,6 +17,8 @@ mod survey;
 use std::fmt;
 
 use bytes::Bytes;
+
+pub use locate::locate;
 
 use super::{
     rule::Action,

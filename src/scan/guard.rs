@@ -53,9 +53,17 @@ impl GuardedScanner {
         if self.stop().is_some() {
             return;
         }
-        self.held.extend_from_slice(bytes);
+        let is_first = self.held.is_empty();
         self.redact.feed(redact, bytes);
-        self.show_guard(block);
+        let read = self.seen + bytes.len() as u64;
+        if is_first && self.redact.waiting() == 0 && self.redact.frontier() == read {
+            // The ordinary case: nothing waits, so that nothing is copied.
+            self.guard.feed(block, bytes);
+            self.seen = read;
+        } else {
+            self.held.extend_from_slice(bytes);
+            self.show_guard(block);
+        }
         self.advance();
     }
 

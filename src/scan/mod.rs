@@ -19,6 +19,7 @@
 //! | [`stream`] | verdicts on bodies while they are delivered |
 //! | [`decode`] | takes content codings off a body |
 //! | [`presets`] | the rules that come with the program |
+//! | [`places`] | where rules matched, for those who ask |
 //! | [`examples`] | checks rules against the examples written beside them |
 
 pub mod block;
@@ -27,6 +28,7 @@ pub mod decode;
 pub mod examples;
 pub mod guard;
 mod occupied;
+pub mod places;
 pub mod presets;
 pub mod program;
 #[cfg(test)]
@@ -40,9 +42,10 @@ mod testing;
 pub mod text;
 pub mod view;
 
-pub use body::{BinaryParts, Inspection, Report, RuleHit, TextFormat, Verdict, inspect, inspect_query};
+pub use body::{BinaryParts, Inspection, Report, RuleHit, TextFormat, Verdict, inspect, inspect_query, locate};
 pub use decode::{Codings, DecodeError, Decoder};
 pub use examples::{ExampleFailure, rule_examples};
+pub use places::{Place, Places};
 pub use presets::preset;
 pub use program::{Program, ProgramError};
 pub use rule::{Action, Direction, Rule};

@@ -16,7 +16,8 @@ use super::{
 #[derive(Debug)]
 pub struct RuleSet {
     block: Program,
-    redact: Program,
+    /// `None` in a set that was compiled for another action.
+    redact: Option<Program>,
     /// By rule: what `sanitize` runs one after another.
     each: Box<[Program]>,
     /// The same for those rules that have views.
@@ -36,7 +37,7 @@ impl RuleSet {
         let each = rules.iter().map(one).collect::<Result<_, _>>()?;
         Ok(Self {
             block: Program::compile(&rules)?,
-            redact: Program::compile_for(&rules, Semantics::LeftmostFirst)?,
+            redact: Some(Program::compile_for(&rules, Semantics::LeftmostFirst)?),
             block_views: viewed(&rules, Semantics::Every)?,
             redact_views: viewed(&rules, Semantics::LeftmostFirst)?,
             each_views: rules
@@ -47,9 +48,30 @@ impl RuleSet {
         })
     }
 
+    /// Compiles what `action` runs and no more, for a program that ends after one text: several times faster.
+    ///
+    /// Any other action finds the same matches in this set; redaction may then prefer another of two that overlap.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile).
+    pub fn compile_for(rules: Vec<Rule>, action: Action) -> Result<Self, ProgramError> {
+        if action == Action::Sanitize || rules.iter().any(|rule| !rule.views.is_empty()) {
+            return Self::compile(rules);
+        }
+        let redact = (action == Action::Redact).then(|| Program::compile_for(&rules, Semantics::LeftmostFirst));
+        Ok(Self {
+            block: Program::compile(&rules)?,
+            redact: redact.transpose()?,
+            each: Box::default(),
+            block_views: Box::default(),
+            redact_views: Box::default(),
+            each_views: Box::default(),
+        })
+    }
+
     /// Whether there is nothing to look for.
     pub fn is_empty(&self) -> bool {
-        self.each.is_empty()
+        self.block.rule_ids().is_empty()
     }
 
     /// The ids of the rules, in order; a [`RuleHit`](super::RuleHit) refers to them by index.
@@ -69,7 +91,7 @@ impl RuleSet {
             }),
             // Matches of several readings that overlap one another are one cut, however many they are.
             Action::Redact | Action::Sanitize if !self.block_views.is_empty() => None,
-            Action::Redact => Some(self.redact.max_hold()? + self.block.max_hold()?),
+            Action::Redact => Some(self.redact().max_hold()? + self.block.max_hold()?),
             Action::Sanitize => self.each.iter().try_fold(0, |sum, program| Some(sum + program.max_hold()?)),
         }
     }
@@ -81,12 +103,15 @@ impl RuleSet {
 
     /// What replacing reads a text by.
     pub fn to_redact(&self) -> Readings<'_> {
-        Readings::new(&self.redact, &self.redact_views)
+        Readings::new(self.redact(), &self.redact_views)
     }
 
     /// What each rule alone reads a text by, for replacing, in order.
     pub fn to_sanitize(&self) -> impl Iterator<Item = Readings<'_>> {
-        self.each.iter().zip(&self.each_views).map(|(program, views)| Readings::new(program, views))
+        // All rules at once where they were not compiled one by one: nothing that matches is left.
+        let all = (self.each.is_empty() && !self.is_empty()).then(|| self.to_block());
+        let each = self.each.iter().zip(&self.each_views).map(|(program, views)| Readings::new(program, views));
+        each.chain(all)
     }
 
     /// The views that some rule has, and how many of the rules have each.
@@ -101,7 +126,7 @@ impl RuleSet {
 
     /// All rules over texts as they are, for replacing.
     pub fn redact(&self) -> &Program {
-        &self.redact
+        self.redact.as_ref().unwrap_or(&self.block)
     }
 
     /// Memory of all tables, in bytes.
@@ -109,7 +134,7 @@ impl RuleSet {
         let each: usize = self.each.iter().map(Program::memory).sum();
         let views = self.block_views.iter().chain(&self.redact_views).chain(self.each_views.iter().flatten());
         let views: usize = views.map(|viewed| viewed.program.memory()).sum();
-        self.block.memory() + self.redact.memory() + each + views
+        self.block.memory() + self.redact.as_ref().map_or(0, Program::memory) + each + views
     }
 }
 

@@ -37,7 +37,9 @@ pub use house::{House, Path, Template};
 pub use messages::{Joining, MessageKind, Messages};
 
 use super::{
+    block::Hit,
     body::{BinaryParts, Inspection, RuleHit},
+    places::Places,
     rule::Action,
     ruleset::RuleSet,
     text::sse::Framing,
@@ -140,11 +142,37 @@ enum Wire {
 
 /// What was found and let go so far.
 struct Tally {
-    /// By rule.
-    counts: Vec<u64>,
+    counts: Counts,
     /// UTF-16 units of text that left.
     released: u64,
     unread: Unread,
+}
+
+/// Hits by rule and, where somebody asked, their places.
+struct Counts {
+    by_rule: Vec<u64>,
+    places: Option<Box<Places>>,
+}
+
+impl Counts {
+    /// Says which text the next hits are in.
+    fn enter(&mut self, name: impl FnOnce(&mut String)) {
+        if let Some(places) = &mut self.places {
+            places.enter(name);
+        }
+    }
+
+    fn add(&mut self, hit: Hit) {
+        self.by_rule[hit.rule] += 1;
+        self.place(hit);
+    }
+
+    /// Notes the place of a hit that is counted elsewhere.
+    fn place(&mut self, hit: Hit) {
+        if let Some(places) = &mut self.places {
+            places.add(hit);
+        }
+    }
 }
 
 impl StreamScanner {
@@ -156,8 +184,23 @@ impl StreamScanner {
             StreamFormat::Text => Wire::Text(Box::new(TextScanner::new(&rules))),
             StreamFormat::Document => Wire::Document(Box::new(Watch::new(&rules))),
         };
-        let tally = Tally { counts: vec![0; rules.rules.rule_ids().len()], released: 0, unread: Unread::default() };
+        let counts = Counts { by_rule: vec![0; rules.rules.rule_ids().len()], places: None };
+        let tally = Tally { counts, released: 0, unread: Unread::default() };
         Self { rules, wire, stop: None, tally }
+    }
+
+    /// Notes from now on where rules match, which costs nothing while none does.
+    pub fn with_places(mut self) -> Self {
+        self.tally.counts.places = Some(Box::default());
+        self
+    }
+
+    /// Where rules matched so far. The channel of a piece is the path that tells its text from others; its offsets
+    /// count from the first piece on. That of any other string is its path, its offsets count from its start.
+    ///
+    /// `None` unless [`with_places`](Self::with_places) asked for them.
+    pub fn places(&self) -> Option<&Places> {
+        self.tally.counts.places.as_deref()
     }
 
     /// Scans the next bytes and appends to `out` what may leave. Nothing leaves after a stop.
@@ -212,6 +255,15 @@ impl StreamScanner {
         }
     }
 
+    /// Bytes of the stream that came and have neither left nor been cut out.
+    pub fn withheld(&self) -> usize {
+        match &self.wire {
+            Wire::Frames(frames) => frames.withheld(),
+            Wire::Text(text) => text.held(),
+            Wire::Document(_) => 0,
+        }
+    }
+
     /// Length of the text that left, as it came, in UTF-16 units: that of the pieces where some strings are pieces.
     pub fn chars(&self) -> u64 {
         self.tally.released
@@ -219,7 +271,7 @@ impl StreamScanner {
 
     /// The rules that matched so far, in the order of the rule set.
     pub fn hits(&self) -> Vec<RuleHit> {
-        let mut counts = self.tally.counts.clone();
+        let mut counts = self.tally.counts.by_rule.clone();
         let observed = match &self.wire {
             Wire::Frames(frames) => frames.observed(),
             Wire::Text(text) => vec![text.observed()],

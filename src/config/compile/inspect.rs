@@ -24,8 +24,18 @@ impl Compiler<'_> {
             let message = "there is no rule here that could read through `views`";
             self.findings.add(views.spot.mistake(message).help("remove `views`, or name a rule in `rules`"));
         }
-        let inspect = Inspect {
-            rules: self.rule_set(&written),
+        let inspect = self.inspect_written(&written);
+        self.check_binary_parts(&written);
+        if inspect.needs_text() {
+            self.check_memory(&written.max_body);
+        }
+        inspect
+    }
+
+    /// Compiles one direction as it is written.
+    pub(super) fn inspect_written(&self, written: &written::Inspect) -> Inspect {
+        Inspect {
+            rules: self.rule_set(written),
             action: written.action.clone().or(Action::Block),
             max_chars: written.max_chars.clone().given(),
             max_body_chars: written.max_body_chars.clone().given(),
@@ -34,12 +44,7 @@ impl Compiler<'_> {
             unscannable: written.unscannable.clone().or(Unscannable::Block),
             binary_parts: written.binary_parts.clone().or(BinaryParts::Pass),
             house: written.stream.clone().given().map(Arc::new),
-        };
-        self.check_binary_parts(&written);
-        if inspect.needs_text() {
-            self.check_memory(&written.max_body);
         }
-        inspect
     }
 
     /// The rules of a section. An empty set stands in for a broken one.

@@ -23,7 +23,7 @@ use crate::policy::{Limit, Place, Policy, Unmatched, Upstream};
 use super::field::{At, Field, Spot};
 use super::mistake::Findings;
 use super::written::{Config, Defaults};
-use super::{Compiled, Overrides};
+use super::{Compiled, InspectDefaults, Overrides};
 use assertion::KeyIds;
 use names::Names;
 use rules::RuleBook;
@@ -85,8 +85,13 @@ pub(super) fn compile(
     let process = process::compile(config.process, config.keys, base_dir, findings);
     let mut warnings = warnings::all(&compiler, &policy);
     let process = process.filter(|_| findings.is_empty())?;
+    let defaults = InspectDefaults {
+        request: compiler.inspect_written(&compiler.defaults.request),
+        response: compiler.inspect_written(&compiler.defaults.response),
+        own_rules: compiler.rules.own().collect(),
+    };
     warnings.extend(warnings::verifier(&process.verifier));
-    Some(Compiled { process, policy, warnings })
+    Some(Compiled { process, policy, defaults, warnings })
 }
 
 /// Where a key may stand; with `Authorization` and the header that most APIs use, when the file says nothing.

@@ -118,6 +118,11 @@ impl<'a> RuleBook<'a> {
         None
     }
 
+    /// The operator's own rules.
+    pub fn own(&self) -> impl Iterator<Item = Rule> {
+        self.own.values().map(|rule| Rule::clone(&rule))
+    }
+
     /// A warning for each rule that no route uses.
     pub fn unused(&self) -> impl Iterator<Item = String> {
         self.own.unused()

@@ -11,6 +11,7 @@ use super::super::{
     text::utf16_len,
     view::{Blocker, Counter},
 };
+use super::Counts;
 
 /// The most text of one channel that is withheld for a candidate.
 pub(super) const HOLD_TEXT: u64 = 16 << 10;
@@ -57,20 +58,20 @@ impl Channel {
     }
 
     /// Reads more of the text. `counts` are the hits by rule.
-    pub(super) fn feed(&mut self, rules: &RuleSet, text: &[u8], counts: &mut [u64]) -> Result<(), Stopped> {
+    pub(super) fn feed(&mut self, rules: &RuleSet, text: &[u8], counts: &mut Counts) -> Result<(), Stopped> {
         self.len += text.len() as u64;
         self.units += utf16_len(text);
         match &mut self.scanner {
             Scanner::None => {}
             Scanner::Block(scanner) => scanner.feed(rules.to_block(), text),
             Scanner::Redact(scanner) => scanner.feed(rules.to_redact(), rules.to_block(), text),
-            Scanner::Count(scanner) => scanner.feed(rules.to_block(), text),
+            Scanner::Count(scanner) => scanner.feed_each(rules.to_block(), text, |hit| counts.place(hit)),
         }
         self.decided(counts)
     }
 
     /// Ends the text.
-    pub(super) fn finish(&mut self, rules: &RuleSet, counts: &mut [u64]) -> Result<(), Stopped> {
+    pub(super) fn finish(&mut self, rules: &RuleSet, counts: &mut Counts) -> Result<(), Stopped> {
         if std::mem::replace(&mut self.finished, true) {
             return Ok(());
         }
@@ -78,7 +79,7 @@ impl Channel {
             Scanner::None => {}
             Scanner::Block(scanner) => scanner.finish(rules.to_block()),
             Scanner::Redact(scanner) => scanner.finish(rules.to_redact(), rules.to_block()),
-            Scanner::Count(scanner) => scanner.finish(rules.to_block()),
+            Scanner::Count(scanner) => scanner.finish_each(rules.to_block(), |hit| counts.place(hit)),
         }
         self.decided(counts)
     }
@@ -114,13 +115,13 @@ impl Channel {
         }
     }
 
-    fn decided(&mut self, counts: &mut [u64]) -> Result<(), Stopped> {
+    fn decided(&mut self, counts: &mut Counts) -> Result<(), Stopped> {
         let stop = match &mut self.scanner {
             Scanner::None | Scanner::Count(_) => None,
             Scanner::Block(scanner) => scanner.stop(),
             Scanner::Redact(scanner) => {
                 while let Some(hit) = scanner.next_match() {
-                    counts[hit.rule] += 1;
+                    counts.add(hit);
                     self.cuts.push_back(hit);
                 }
                 scanner.stop()
@@ -130,7 +131,7 @@ impl Channel {
             None => Ok(()),
             Some(stop) => {
                 if let Stop::Hit(hit) = stop {
-                    counts[hit.rule] += 1;
+                    counts.add(hit);
                 }
                 Err(Stopped)
             }

@@ -148,6 +148,11 @@ impl FrameScanner {
         self.queued + self.splitter.pending() + self.channels.iter().map(Channel::memory).sum::<usize>()
     }
 
+    /// Bytes that came and have not left.
+    pub(super) fn withheld(&self) -> usize {
+        self.queue.iter().map(|held| held.raw.len()).sum::<usize>() + self.splitter.pending()
+    }
+
     /// The counts of all channels whose scanners stop for nothing.
     pub(super) fn observed(&self) -> Vec<&[u64]> {
         let alone = match &self.alone {
@@ -257,6 +262,7 @@ impl FrameScanner {
     /// Reads a frame into `next`.
     fn scan(&mut self, rules: &StreamRules, frame: &Frame, tally: &mut Tally) -> Result<(), StreamStop> {
         for line in &frame.rest {
+            tally.counts.enter(|name| name.push_str("fields"));
             if self.scan_alone(rules, &frame.raw[line.clone()], tally) {
                 return Err(StreamStop::Blocked);
             }
@@ -400,6 +406,7 @@ impl FrameScanner {
     ) -> Result<(), StreamStop> {
         let text = document.text(leaf);
         if leaf.role == Role::Key {
+            tally.counts.enter(|name| name.push_str("names"));
             return match self.scan_alone(rules, text, tally) {
                 // A name cannot be rewritten without changing what the document means.
                 true => Err(StreamStop::Blocked),
@@ -435,6 +442,7 @@ impl FrameScanner {
                 if rules.max_chars.is_some_and(|max| utf16_len(text) > max) && !rules.observes() {
                     return Err(StreamStop::TooLong);
                 }
+                tally.counts.enter(|name| name.push_str(&String::from_utf8_lossy(self.sorter.last_path())));
                 if !self.scan_alone(rules, text, tally) {
                     return Ok(());
                 }
@@ -456,6 +464,7 @@ impl FrameScanner {
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
         let index = self.channel(rules, tally)?;
+        tally.counts.enter(|name| write_name(name, &self.sorter.key));
         let channel = &mut self.channels[index];
         channel.last_used = self.scanned;
         if channel.finished && !text.is_empty() {
@@ -506,7 +515,7 @@ impl FrameScanner {
     /// Forgets all of a text but what it showed, and that it has ended.
     fn forget(&mut self, index: usize, tally: &mut Tally) -> Result<(), StreamStop> {
         let channel = &self.channels[index];
-        tally.counts.iter_mut().zip(channel.observed()).for_each(|(count, more)| *count += more);
+        tally.counts.by_rule.iter_mut().zip(channel.observed()).for_each(|(count, more)| *count += more);
         if channel.finished {
             let keys = self.by_key.iter().filter(|(_, known)| **known == index);
             self.ended.extend(keys.map(|(key, _)| hashed(key)));
@@ -527,6 +536,10 @@ impl FrameScanner {
     }
 
     fn finish_channel(&mut self, rules: &StreamRules, channel: usize, tally: &mut Tally) -> Result<(), StreamStop> {
+        tally.counts.enter(|name| {
+            let key = self.by_key.iter().find(|&(_, &index)| index == channel);
+            write_name(name, key.map_or(b"", |(key, _)| key));
+        });
         let ended = self.channels[channel].finish(&rules.rules, &mut tally.counts);
         ended.map_err(|Stopped| StreamStop::Blocked)
     }
@@ -542,8 +555,8 @@ impl FrameScanner {
             Alone::None => false,
             Alone::Count(scanner) => {
                 scanner.next_text(readings);
-                scanner.feed(readings, text);
-                scanner.finish(readings);
+                scanner.feed_each(readings, text, |hit| tally.counts.place(hit));
+                scanner.finish_each(readings, |hit| tally.counts.place(hit));
                 false
             }
             Alone::First(scanner) => {
@@ -552,7 +565,7 @@ impl FrameScanner {
                 scanner.finish(readings);
                 // What is redacted is counted where it is cut.
                 if let (Some(hit), true) = (scanner.hit(), rules.action != Action::Redact) {
-                    tally.counts[hit.rule] += 1;
+                    tally.counts.add(hit);
                 }
                 scanner.hit().is_some()
             }
@@ -577,6 +590,11 @@ impl FrameScanner {
         }
         Ok(())
     }
+}
+
+/// The name of a text for people: its key, without the dot that begins a path.
+fn write_name(name: &mut String, key: &[u8]) {
+    name.push_str(&String::from_utf8_lossy(key.strip_prefix(b".").unwrap_or(key)));
 }
 
 fn piece(at: usize, len: usize, raw: &Range<usize>) -> Piece {

@@ -2,7 +2,7 @@
 //!
 //! A message enters; those that may leave now leave, in their order, each as it came but for what was cut out of it.
 
-use super::{StreamRules, StreamScanner, StreamStop, Tally, Unread, Vendor, Wire, frames::FrameScanner};
+use super::{Counts, StreamRules, StreamScanner, StreamStop, Tally, Unread, Vendor, Wire, frames::FrameScanner};
 
 /// What a message says of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +61,8 @@ impl StreamScanner {
     /// A scanner of messages, which takes them by [`StreamScanner::message`] alone.
     pub fn of_messages(rules: StreamRules, joining: Joining, declared: Option<Vendor>) -> Self {
         let wire = Wire::Frames(Box::new(FrameScanner::of_messages(&rules, joining, declared)));
-        let tally = Tally { counts: vec![0; rules.rules.rule_ids().len()], released: 0, unread: Unread::default() };
+        let counts = Counts { by_rule: vec![0; rules.rules.rule_ids().len()], places: None };
+        let tally = Tally { counts, released: 0, unread: Unread::default() };
         Self { rules, wire, stop: None, tally }
     }
 

@@ -310,8 +310,13 @@ impl Counter {
 
     /// Scans the next bytes of the text.
     pub fn feed<'a>(&mut self, readings: impl Into<Readings<'a>>, bytes: &[u8]) {
+        self.feed_each(readings, bytes, |_| {});
+    }
+
+    /// Scans the next bytes of the text and tells each match that the text has as it is.
+    pub fn feed_each<'a>(&mut self, readings: impl Into<Readings<'a>>, bytes: &[u8], found: impl FnMut(Hit)) {
         let readings = readings.into();
-        self.raw.feed(readings.raw, bytes);
+        self.raw.feed_each(readings.raw, bytes, found);
         for ((transducer, scanner), viewed) in self.views.iter_mut().zip(readings.views) {
             transducer.feed(bytes, |unit| scanner.feed(&viewed.program, unit.text));
         }
@@ -320,8 +325,13 @@ impl Counter {
 
     /// Ends the text.
     pub fn finish<'a>(&mut self, readings: impl Into<Readings<'a>>) {
+        self.finish_each(readings, |_| {});
+    }
+
+    /// Ends the text and tells each match that the text has as it is.
+    pub fn finish_each<'a>(&mut self, readings: impl Into<Readings<'a>>, found: impl FnMut(Hit)) {
         let readings = readings.into();
-        self.raw.finish(readings.raw);
+        self.raw.finish_each(readings.raw, found);
         for ((transducer, scanner), viewed) in self.views.iter_mut().zip(readings.views) {
             transducer.finish(|unit| scanner.feed(&viewed.program, unit.text));
             scanner.finish(&viewed.program);
