@@ -11,7 +11,7 @@ use bytes::Bytes;
 use keyward::scan::block::BlockScanner;
 use keyward::scan::guard::GuardedScanner;
 use keyward::scan::{
-    Action, Inspection, RuleSet, StreamFormat, StreamRules, StreamScanner, TextFormat, inspect, preset,
+    Action, BinaryParts, Inspection, RuleSet, StreamFormat, StreamRules, StreamScanner, TextFormat, inspect, preset,
 };
 use keyward::time::Clock;
 
@@ -51,7 +51,7 @@ fn set(name: &str) -> Arc<RuleSet> {
 }
 
 fn stream_rules(rules: &Arc<RuleSet>, action: Action) -> StreamRules {
-    StreamRules { rules: Arc::clone(rules), action, max_chars: Some(u64::MAX), max_body_chars: None }
+    StreamRules { rules: Arc::clone(rules), action, max_chars: Some(u64::MAX), max_body_chars: None, house: None }
 }
 
 /// Prose and Markdown that is always at hand, as often as it takes.
@@ -98,9 +98,9 @@ fn texts(clock: &Clock) {
             assert_eq!(scanner.stop(), None, "the text is clean");
         });
         line(&format!("{name}: redact scanner and guard"), &mut |text, size| {
-            let mut scanner = GuardedScanner::new(rules.redact(), rules.block(), b"[removed]", 16 << 10);
+            let mut scanner = GuardedScanner::new(rules.to_redact(), rules.to_block(), b"[removed]", 16 << 10);
             for chunk in text.chunks(size) {
-                scanner.feed(rules.redact(), rules.block(), chunk);
+                scanner.feed(rules.to_redact(), rules.to_block(), chunk);
                 black_box(scanner.frontier());
             }
         });
@@ -209,7 +209,13 @@ fn bodies(clock: &Clock) {
     });
     for name in ["html", "seed", "secrets"] {
         let rules = set(name);
-        let what = Inspection { rules: &rules, action: Action::Redact, max_chars: Some(1 << 30), max_body_chars: None };
+        let what = Inspection {
+            rules: &rules,
+            action: Action::Redact,
+            max_chars: Some(1 << 30),
+            max_body_chars: None,
+            binary_parts: BinaryParts::Pass,
+        };
         line(&format!("{name}: block"), &|body| {
             let what = Inspection { action: Action::Block, ..what };
             let _ = black_box(inspect(body, TextFormat::Json, &what));

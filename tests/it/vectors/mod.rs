@@ -104,6 +104,7 @@ fn the_preset_agrees() {
         action,
         max_chars: Some(longest as u64),
         max_body_chars: None,
+        binary_parts: keyward::scan::BinaryParts::Pass,
     };
     let cases = cases();
     assert!(cases.len() >= 5000, "{}", cases.len());
@@ -144,8 +145,13 @@ fn the_preset_agrees() {
 
 /// The text as an event of a response, cut into reads of three bytes.
 fn streamed(rules: &Arc<RuleSet>, literal: &str, case: &Case) {
-    let what =
-        StreamRules { rules: Arc::clone(rules), action: Action::Block, max_chars: Some(50_000), max_body_chars: None };
+    let what = StreamRules {
+        rules: Arc::clone(rules),
+        action: Action::Block,
+        max_chars: Some(50_000),
+        max_body_chars: None,
+        house: None,
+    };
     let mut scanner = StreamScanner::new(what, StreamFormat::Events, None);
     let event = format!("data: {literal}\n\n");
     let mut out = Vec::new();
