@@ -282,7 +282,7 @@ async fn input() {
         assert!(answer.text().contains("Bad request body: "), "{}", answer.text());
     }
     let unscannable = |why: &'static str| client_error(415, "UNSCANNABLE_BODY", why);
-    let coding = "Request body cannot be inspected: compressed content is not decoded yet";
+    let coding = "Request body cannot be inspected: the content is not valid gzip";
     case("coding", unscannable(coding), async |shape| {
         chat(shape).header("Content-Encoding", "gzip").json("{}").send().await
     })

@@ -163,7 +163,11 @@ impl Decoder {
                 self.control.extend_from_slice(data);
             } else {
                 let text = self.message.as_mut().and_then(|message| message.text.as_mut());
-                if text.is_some_and(|text| !text.feed(data)) {
+                if let Some(Err(good)) = text.map(|text| text.feed(data)) {
+                    // As if it had come byte by byte.
+                    if good > 0 {
+                        sink(Event::Data(&data[..good]));
+                    }
                     return Err(Violation::NotText);
                 }
                 sink(Event::Data(data));
