@@ -45,11 +45,7 @@ fn events(stream: &str, comments: &mut Vec<String>) -> Vec<String> {
     let mut data: Vec<&str> = Vec::new();
     for line in lines.split('\n').chain([""]) {
         match line.split_once(':') {
-            _ if line.is_empty() => {
-                if !data.is_empty() {
-                    events.push(std::mem::take(&mut data).join("\n"));
-                }
-            }
+            _ if line.is_empty() && !data.is_empty() => events.push(std::mem::take(&mut data).join("\n")),
             Some(("", _)) => comments.push(line.to_string()),
             Some(("data", value)) => data.push(value.strip_prefix(' ').unwrap_or(value)),
             _ => {}

@@ -65,6 +65,10 @@ pub(super) fn text(random: &mut Random, size: usize) -> String {
     (0..random.below(size + 1)).map(|_| *random.pick(PIECES)).collect()
 }
 
+/// The line ends that a stream of events may have, and one of lines.
+const EVENTS: [&[&str]; 4] = [&["\n"], &["\r\n"], &["\r"], &["\n", "\r\n", "\r"]];
+const LINES: [&[&str]; 3] = [&["\n"], &["\r\n"], &["\n", "\r\n"]];
+
 /// A stream of up to `size` events.
 pub(super) fn case(framing: Framing, random: &mut Random, size: usize) -> Case {
     let shape = match framing {
@@ -72,8 +76,8 @@ pub(super) fn case(framing: Framing, random: &mut Random, size: usize) -> Case {
         Framing::Lines => *random.pick(&[Shape::House, Shape::Chat]),
     };
     let ends: &[&str] = match framing {
-        Framing::Events => *random.pick(&[&["\n"][..], &["\r\n"], &["\r"], &["\n", "\r\n", "\r"]]),
-        Framing::Lines => *random.pick(&[&["\n"][..], &["\r\n"], &["\n", "\r\n"]]),
+        Framing::Events => EVENTS[random.below(EVENTS.len())],
+        Framing::Lines => LINES[random.below(LINES.len())],
     };
     let count = random.below(size + 1);
     let mut events: Vec<Event> = (0..count).map(|_| event(framing, shape, ends, random)).collect();
