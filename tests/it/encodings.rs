@@ -34,15 +34,6 @@ async fn unscanned(proxy: &Proxy, direction: &str) -> f64 {
     proxy.metric(&line).await
 }
 
-async fn nothing_is_held(proxy: &Proxy) {
-    within("the last body's end", async {
-        while proxy.metric("keyward_held_bytes").await > 0.0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_coded_request_is_read_and_goes_on_decoded() {
     let origin = Origin::json("{}").await;
@@ -158,7 +149,7 @@ async fn a_body_counts_as_what_it_decodes_to() {
         let large = proxy.post("/block").header("Content-Encoding", coding).json(encode(coding, format!("{most} ")));
         assert_eq!(large.send().await.code(), "BODY_TOO_LARGE", "{coding}");
     }
-    nothing_is_held(&proxy).await;
+    proxy.until_nothing_is_held().await;
     let large =
         answering("Content-Type: application/json\r\nContent-Encoding: br\r\n", encode("br", format!("{most} "))).await;
     let proxy = Proxy::builder(&large).config(CONFIG).start().await;
@@ -189,7 +180,7 @@ async fn decoders_are_paid_from_the_memory_budget() {
     }
     other.write("1").await;
     assert_eq!(other.answer("POST").await.status, 200);
-    nothing_is_held(&proxy).await;
+    proxy.until_nothing_is_held().await;
 }
 
 #[tokio::test]

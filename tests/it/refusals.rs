@@ -485,12 +485,7 @@ async fn memory_for_held_bodies_is_bounded() {
     let answer = proxy.post("/default/plain").key(&proxy.user_key).json(&body).send().await;
     check("memory", "default", &answer, &expected_server(503, "OVERLOADED", "Overloaded", Retry::After));
     drop(feed.await.expect("the writer ends"));
-    within("what was held to be given back", async {
-        while proxy.metric("keyward_held_bytes").await > 0.0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    proxy.until_nothing_is_held().await;
     assert!(origin.received().is_empty());
 }
 

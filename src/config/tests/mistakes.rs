@@ -28,7 +28,7 @@ fn keys() {
             "1:1 [\"a\\nb\"]: unknown key `a\\nb` | known here: listen, admin, health, trusted_proxies, memory, shutdown, usage, upstreams, keys, limits, rules, defaults, routes",
         ),
         ("admin: {token: {env: TOKEN}}", "1:8 admin: `address` is missing"),
-        ("health: {tls: {cert: {file: x}}}", "1:10 health.tls: `tls` is not supported yet"),
+        ("health: {address: 'a:1', tls: {}}", "1:26 health.tls: `tls` is not supported yet"),
         ("otlp: {}", "1:1 otlp: `otlp` is not supported yet"),
     ]);
 }
