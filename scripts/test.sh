@@ -2,8 +2,8 @@
 # Runs every test: `scripts/test.sh [arguments of cargo test]`.
 #
 # From a fresh clone on Debian, as root or with sudo, it first installs what is missing: a C compiler (SQLite is built
-# from source), curl, openssl, and Python with venv (the examples run under real gunicorn and uvicorn). It says so in a line
-# each; the next run finds everything in place.
+# from source), curl, openssl, Python with venv (the examples run under real gunicorn and uvicorn), and Node.js with npm (an
+# official SDK). It says so in a line each; the next run finds everything in place.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -58,6 +58,16 @@ if ! "$venv/bin/python" -c '' 2>/dev/null || [[ $stamp != "$(cat "$venv/stamp" 2
     quietly "$python" -m venv --clear "$venv"
     quietly "$venv/bin/python" -m pip install -q --disable-pip-version-check -r tests/requirements.txt
     echo "$stamp" >"$venv/stamp"
+fi
+
+# An official SDK runs under Node.js. npm is told not to run what packages bring along.
+command -v node >/dev/null || apt_install nodejs
+command -v npm >/dev/null || apt_install npm
+node_stamp=$(cat tests/node/package.json tests/node/package-lock.json | sha256sum)
+if [[ $node_stamp != "$(cat tests/node/node_modules/stamp 2>/dev/null)" ]]; then
+    echo "installing the Node.js packages of tests/node/package.json"
+    quietly npm install --prefix tests/node --no-audit --no-fund --ignore-scripts
+    echo "$node_stamp" >tests/node/node_modules/stamp
 fi
 
 export KEYWARD_TEST_PYTHON=$venv/bin/python

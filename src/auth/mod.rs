@@ -18,7 +18,8 @@ pub use cache::{CacheSpec, Purge};
 pub use credential::{Credential, KeyText, take_credential};
 pub use permit::{Authenticated, Denied, Permit};
 pub use verifier::{
-    Credentials, KindeSpec, KindeVerifier, Origin, StoreVerifier, Trouble, TrustedCertificates, Verifier, VerifierError,
+    Credentials, KindeSpec, KindeVerifier, LookedUp, Origin, ServiceClient, StoreVerifier, Trouble,
+    TrustedCertificates, Verifier, VerifierError,
 };
 
 use std::net::IpAddr;

@@ -7,8 +7,8 @@ mod kinde;
 mod store;
 mod uses;
 
-pub use kinde::{Credentials, KindeSpec, KindeVerifier, Origin, Trouble, TrustedCertificates};
-pub use store::StoreVerifier;
+pub use kinde::{Credentials, KindeSpec, KindeVerifier, Origin, ServiceClient, Trouble, TrustedCertificates};
+pub use store::{LookedUp, StoreVerifier};
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::policy::Principal;
 /// The verifier that the configuration chose.
 #[derive(Debug)]
 pub enum Verifier {
-    Store(StoreVerifier),
+    Store(Arc<StoreVerifier>),
     Kinde(Arc<KindeVerifier>),
 }
 

@@ -12,6 +12,7 @@ mod examples;
 mod http2;
 mod identity;
 mod inspection;
+mod keys_api;
 mod kinde;
 mod kinde_cache;
 mod layering;

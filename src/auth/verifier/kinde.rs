@@ -9,11 +9,12 @@
 
 mod answer;
 mod client;
+mod follow;
 mod moment;
 mod token;
 mod trouble;
 
-pub use client::{Origin, TrustedCertificates};
+pub use client::{Client as ServiceClient, Origin, TrustedCertificates};
 pub use trouble::Trouble;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
+use prometheus::IntGauge;
 use quick_cache::sync::Cache;
 use zeroize::Zeroizing;
 
@@ -62,6 +64,8 @@ pub struct KindeSpec {
     pub ca: Option<TrustedCertificates>,
     /// How long one verification may take in all.
     pub timeout: Duration,
+    /// Whether it is a key service that tells of changes, which are followed.
+    pub follow: bool,
 }
 
 /// What Kinde is shown.
@@ -169,6 +173,12 @@ impl KindeVerifier {
         Ok(Self { link, auth, api, trouble, timeout: spec.timeout })
     }
 
+    /// Follows the changes of a key service for as long as this verifier is in use. `on_change` is called whenever what
+    /// was verified before may be wrong. Needs a runtime.
+    pub fn follow(self: &Arc<Self>, on_change: Box<dyn Fn() + Send>, up: IntGauge) {
+        tokio::spawn(follow::follow(Arc::downgrade(self), on_change, up));
+    }
+
     pub(super) async fn verify(&self, key: &KeyText) -> Result<Option<Principal>, VerifierError> {
         let answer = match tokio::time::timeout(self.timeout, self.ask(key)).await {
             Ok(answer) => answer,
@@ -197,7 +207,8 @@ impl KindeVerifier {
                     self.accepted(token.as_deref());
                     let Some(owner) = answer::verdict(&reply.body).map_err(Failure::Away)? else { return Ok(None) };
                     let principal = owner.principal().map_err(|error| Failure::Away(error.to_string()))?;
-                    return Ok(self.is_for_our_api(&principal, token.as_deref()).await?.then_some(principal));
+                    let told = owner.api_ids.as_deref();
+                    return Ok(self.is_for_our_api(&principal, told, token.as_deref()).await?.then_some(principal));
                 }
                 StatusCode::BAD_REQUEST if answer::is_object(&reply.body) => return Ok(None),
                 StatusCode::UNAUTHORIZED if answer::is_object(&reply.body) => {
@@ -264,8 +275,17 @@ impl KindeVerifier {
         }
     }
 
-    async fn is_for_our_api(&self, principal: &Principal, token: Option<&Token>) -> Result<bool, Failure> {
+    async fn is_for_our_api(
+        &self,
+        principal: &Principal,
+        told: Option<&[String]>,
+        token: Option<&Token>,
+    ) -> Result<bool, Failure> {
         let Some(api) = &self.api else { return Ok(true) };
+        if let Some(told) = told {
+            // A key service of ours tells with every answer.
+            return Ok(told.contains(&api.id));
+        }
         if let Some(ours) = api.checked.get(&*principal.key_id) {
             return Ok(ours);
         }

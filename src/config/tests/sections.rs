@@ -216,7 +216,7 @@ fn kinde() {
         (&format!("{good}, poll: 30s"), "1:102 keys.kinde.poll: `poll` is not supported yet"),
         (
             &format!("{good}, domain: x"),
-            "1:102 keys.kinde.domain: unknown key `domain` | known here: url, client_id, client_secret, auth, audience, api_id, ca, timeout",
+            "1:102 keys.kinde.domain: unknown key `domain` | known here: url, client_id, client_secret, auth, audience, api_id, ca, timeout, revocations",
         ),
     ] {
         let told: Vec<String> = refused(&kinde(body)).iter().map(told).collect();

@@ -16,7 +16,7 @@ use crate::policy::SecretString;
 use super::process::located;
 
 pub(super) const KINDE: Keys = Keys {
-    known: &["url", "client_id", "client_secret", "auth", "audience", "api_id", "ca", "timeout"],
+    known: &["url", "client_id", "client_secret", "auth", "audience", "api_id", "ca", "timeout", "revocations"],
     later: &["poll", "proxy"],
 };
 pub(super) const AUTH: Keys = Keys { known: &["token"], later: &[] };
@@ -38,6 +38,7 @@ pub(crate) struct Kinde {
     pub api_id: Field<String>,
     pub ca: Field<TrustedCertificates>,
     pub timeout: Field<Duration>,
+    pub revocations: Field<bool>,
 }
 
 #[derive(Clone)]
@@ -59,6 +60,7 @@ impl Kinde {
             api_id: section.field("api_id", |value| word(value, "the id of an API in Kinde")),
             ca: section.field("ca", ca),
             timeout: section.field("timeout", |value| value.duration(Duration::from_millis(1)..=LONGEST_TIMEOUT)),
+            revocations: section.field("revocations", Value::boolean),
         }
     }
 }
@@ -101,7 +103,7 @@ fn ca(value: &Value<'_>) -> Option<TrustedCertificates> {
 }
 
 /// Reads `https://host:port`; `http://` only where nobody listens on the way.
-fn origin(text: &str) -> Result<Origin, BadAddress> {
+pub(crate) fn origin(text: &str) -> Result<Origin, BadAddress> {
     const EXPECTED: &str = "expected a URL such as `https://acme.kinde.com`";
     let bad = |message: &str, help: Option<String>| BadAddress { message: message.to_owned(), help };
     let (tls, rest) = match text.split_once("://") {

@@ -81,14 +81,15 @@ impl TrustedCertificates {
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) status: StatusCode,
+pub struct Reply {
+    pub status: StatusCode,
     /// What the answer says about when to ask again.
-    pub(super) reset: Option<Duration>,
-    pub(super) body: Bytes,
+    pub reset: Option<Duration>,
+    pub body: Bytes,
 }
 
-pub(super) struct Client {
+/// A client for one origin.
+pub struct Client {
     origin: Origin,
     host_header: HeaderValue,
     tls: Option<(TlsConnector, ServerName<'static>)>,
@@ -118,7 +119,7 @@ enum Failed {
 }
 
 impl Client {
-    pub(super) fn new(origin: Origin, ca: Option<&TrustedCertificates>, clock: Clock) -> Result<Self, VerifierError> {
+    pub fn new(origin: Origin, ca: Option<&TrustedCertificates>, clock: Clock) -> Result<Self, VerifierError> {
         let tls = origin.tls.then(|| connector(&origin.host, ca)).transpose().map_err(VerifierError::new)?;
         let text = origin.to_string();
         let authority = text.split("://").nth(1).unwrap_or_default();
@@ -147,6 +148,18 @@ impl Client {
         }
     }
 
+    /// Sends a request on a connection of its own, once, and leaves the body of the answer to be read.
+    pub(super) async fn open(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
+        request.headers_mut().insert(header::HOST, self.host_header.clone());
+        let mut sender = self.connect().await?;
+        sender.send_request(request).await.map_err(|error| error_chain(&error))
+    }
+
+    /// Sends a request that must not be sent twice; reads at most `most` bytes of its answer.
+    pub async fn send_once(&self, request: Request<Full<Bytes>>, most: usize) -> Result<Reply, String> {
+        read(self.open(request).await?, most).await
+    }
+
     async fn attempt(
         &self,
         pooled: Option<SendRequest<Full<Bytes>>>,
@@ -157,7 +170,7 @@ impl Client {
             None => self.connect().await.map_err(Failed::Connection)?,
         };
         let response = sender.send_request(request).await.map_err(|error| Failed::Connection(error_chain(&error)))?;
-        let reply = read(response).await.map_err(Failed::Answer)?;
+        let reply = read(response, MAX_ANSWER).await.map_err(Failed::Answer)?;
         self.put(sender);
         Ok(reply)
     }
@@ -218,11 +231,11 @@ async fn handshake(io: impl Read + Write + Unpin + Send + 'static) -> Result<Sen
     Ok(sender)
 }
 
-async fn read(response: Response<Incoming>) -> Result<Reply, String> {
+async fn read(response: Response<Incoming>, most: usize) -> Result<Reply, String> {
     let (head, body) = response.into_parts();
-    let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
+    let body = Limited::new(body, most).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
-            format!("an answer of more than {MAX_ANSWER} bytes")
+            format!("an answer of more than {most} bytes")
         } else {
             format!("the answer broke off: {}", error_chain(&*error))
         }
