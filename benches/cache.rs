@@ -137,6 +137,7 @@ async fn filled(port: u16, clock: &Clock, failures: &Arc<Limit>, keys: u32) -> A
         timeout: Duration::from_secs(30),
         poll: None,
         proxy: None,
+        follow: false,
     };
     let metrics = Arc::new(Metrics::new().expect("metrics"));
     let limiter = Arc::new(Limiter::new(1000));

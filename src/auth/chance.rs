@@ -65,6 +65,11 @@ impl Chance {
         shortest.mul_f64(1.0 + 0.1 * self.fraction())
     }
 
+    /// A time between half of `pause` and all of it.
+    pub(super) fn half_to_whole(self, pause: Duration) -> Duration {
+        pause.mul_f64(0.5 + 0.5 * self.fraction())
+    }
+
     fn fraction(self) -> f64 {
         f64::from(self.0) / (f64::from(u32::MAX) + 1.0)
     }

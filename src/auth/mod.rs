@@ -19,8 +19,8 @@ pub use cache::{CacheSpec, Purge};
 pub use credential::{Credential, KeyText, take_credential};
 pub use permit::{Authenticated, Denied, Permit};
 pub use verifier::{
-    Credentials, ForwardProxy, KindeSpec, KindeVerifier, Origin, ProxyCredentials, StoreVerifier, Trouble,
-    TroubleReport, TrustedCertificates, Verifier, VerifierError,
+    Credentials, ForwardProxy, KindeSpec, KindeVerifier, LookedUp, Origin, ProxyCredentials, ServiceClient,
+    StoreVerifier, Trouble, TroubleReport, TrustedCertificates, Verifier, VerifierError,
 };
 
 use std::net::IpAddr;

@@ -10,11 +10,11 @@ mod uses;
 #[cfg(test)]
 pub(super) use kinde::MemoryKinde;
 pub use kinde::{
-    Credentials, ForwardProxy, KindeSpec, KindeVerifier, Origin, ProxyCredentials, Trouble, TroubleReport,
-    TrustedCertificates,
+    Credentials, ForwardProxy, KindeSpec, KindeVerifier, Origin, ProxyCredentials, ServiceClient, Trouble,
+    TroubleReport, TrustedCertificates,
 };
 pub(super) use kinde::{Failure, Next};
-pub use store::StoreVerifier;
+pub use store::{LookedUp, StoreVerifier};
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::policy::Principal;
 /// The verifier that the configuration chose.
 #[derive(Debug)]
 pub enum Verifier {
-    Store(StoreVerifier),
+    Store(Arc<StoreVerifier>),
     Kinde(Arc<KindeVerifier>),
 }
 

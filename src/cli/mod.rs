@@ -41,7 +41,7 @@ enum Command {
     Scan(scan::ScanArgs),
     /// Create, list, rotate, revoke and import keys of the embedded store; purge a proxy's cache
     #[command(subcommand)]
-    Keys(keys::KeysCommand),
+    Keys(Box<keys::KeysCommand>),
     /// Try Keyward: the real proxy in front of a built-in sample AI service
     Demo(demo::DemoArgs),
 }
@@ -98,8 +98,17 @@ fn check(path: &Path) -> Result<(), Failure> {
 }
 
 fn manage_keys(command: &keys::KeysCommand) -> Result<(), Failure> {
-    let process = load(&command.common().config)?.process;
     let out = &mut std::io::stdout();
+    if let Some(remote) = command.remote() {
+        return keys::run_remote(command, remote, Clock::system().now().wall, out).map_err(Failure::other);
+    }
+    if let keys::KeysCommand::Token(args) = command {
+        return keys::token(args, out).map_err(Failure::other);
+    }
+    let Some(common) = command.common() else {
+        return Err(Failure::Other("this command has no configuration to find its store by".to_owned()));
+    };
+    let process = load(&common.config)?.process;
     let store = match (process.verifier, command) {
         (VerifierSpec::Store(store), _) => store,
         (VerifierSpec::Kinde(_), keys::KeysCommand::Purge(args)) => {

@@ -30,7 +30,7 @@ mod written;
 pub use mistake::{Mistake, Mistakes, Position};
 pub use process::{
     Address, AdminSpec, BadAddress, CacheSpec, Credentials, HealthSpec, KindeSpec, ListenAddress, MAX_HEADERS, Origin,
-    Process, StoreSpec, TrustedCertificates, UsageOutput, VerifierSpec,
+    Process, ServeSpec, StoreSpec, TrustedCertificates, UsageOutput, VerifierSpec,
 };
 pub use table::{route_table, summary};
 pub use units::parse_duration;
@@ -125,6 +125,17 @@ pub fn compile_text(
             Err(findings.finish(&source))
         }
     }
+}
+
+/// Reads the URL of Kinde or a key service: a scheme, a host and a port; `http` only within this machine.
+///
+/// # Errors
+/// What is wrong with it, and what was probably meant.
+pub fn parse_origin(text: &str) -> Result<Origin, String> {
+    written::origin(text).map_err(|bad| match bad.help {
+        Some(help) => format!("{}; {help}", bad.message),
+        None => bad.message,
+    })
 }
 
 fn read_file(path: &Path) -> Result<String, String> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::key_service::Tokens;
 use crate::listener::TlsSpec;
 use crate::policy::SecretString;
 
@@ -16,6 +17,9 @@ pub const MAX_HEADERS: usize = 100;
 /// Everything of the configuration that is no policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
+    /// The key service, where there is one.
+    pub serve: Option<ServeSpec>,
+    /// Nothing where the process is a key service alone.
     pub listen: Vec<ListenAddress>,
     /// Of the TCP listeners; Unix sockets stay in the clear.
     pub tls: Option<TlsSpec>,
@@ -59,6 +63,7 @@ impl Process {
             ("health", self.health == other.health),
             ("memory", self.memory == other.memory),
             ("keys", self.verifier == other.verifier),
+            ("keys.serve", self.serve.as_ref().map(ServeSpec::fixed) == other.serve.as_ref().map(ServeSpec::fixed)),
             ("keys.cache", self.cache == other.cache),
             ("usage", self.usage == other.usage),
         ]
@@ -83,6 +88,23 @@ impl PartialEq for AdminSpec {
 }
 
 impl Eq for AdminSpec {}
+
+/// The key service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeSpec {
+    pub address: Address,
+    pub tls: Option<TlsSpec>,
+    /// Taken over by a reload.
+    pub tokens: Tokens,
+    pub max_connections: usize,
+}
+
+impl ServeSpec {
+    /// What only a restart can change.
+    fn fixed(&self) -> (&Address, &Option<TlsSpec>, usize) {
+        (&self.address, &self.tls, self.max_connections)
+    }
+}
 
 /// The port for probes and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,15 +3,26 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::key_service::Scope;
 use crate::policy::{Access, ErrorFormat, Inspect, Limit, Policy, Route};
 use crate::scan::{Action, RuleSet, preset, presets};
 
 use super::Compiled;
+use super::process::ServeSpec;
 use super::units::show_duration;
 
 /// The route table, the rules, and the warnings.
 pub fn summary(compiled: &Compiled) -> String {
-    let mut text = route_table(&compiled.policy);
+    let mut text = String::new();
+    if !compiled.policy.routes.routes().is_empty() {
+        text.push_str(&route_table(&compiled.policy));
+    }
+    if let Some(serve) = &compiled.process.serve {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&key_service(serve));
+    }
     if !compiled.warnings.is_empty() {
         text.push('\n');
     }
@@ -20,6 +31,15 @@ pub fn summary(compiled: &Compiled) -> String {
         let _ = writeln!(text, "warning: {warning}");
     }
     text
+}
+
+/// Where the key service listens, and what each token may do.
+fn key_service(serve: &ServeSpec) -> String {
+    let scheme = if serve.tls.is_some() { "https" } else { "http" };
+    let mut rows = vec![["TOKEN".to_owned(), "SCOPES".to_owned()]];
+    let scopes = |scopes: &[Scope]| scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" ");
+    rows.extend(serve.tokens.names().map(|(name, granted)| [name.to_owned(), scopes(granted)]));
+    format!("key service {scheme}://{}\n{}", serve.address, aligned(&rows))
 }
 
 /// Every route in the file's order, then every list of rules that one of them applies.

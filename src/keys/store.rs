@@ -17,7 +17,7 @@ use super::instant::{from_millis, to_millis};
 use super::new::{NewKey, Reason};
 use super::pepper::{Candidates, Peppers, Scheme};
 use super::random::Random;
-use super::record::{KeyId, KeyRecord, KeyStatus};
+use super::record::{KeyId, KeyKind, KeyRecord, KeyStatus};
 use super::sql;
 use super::sqlite::Sqlite;
 use super::watch::ChangeWatch;
@@ -74,6 +74,8 @@ pub struct KeyFilter {
     pub user_id: Option<String>,
     /// How the name begins, letter for letter.
     pub name_prefix: Option<String>,
+    /// Whom the key speaks for.
+    pub kind: Option<KeyKind>,
     /// What the key is at a moment.
     pub status: Option<(KeyStatus, SystemTime)>,
 }

@@ -60,7 +60,11 @@ pub(super) async fn serve(
 }
 
 /// Makes a transport of a socket, and finds out who speaks what on it. `None`: there is nobody to answer.
-async fn begin(accepted: Accepted, tls: Option<&Tls>, limits: &ConnectionLimits) -> Option<(Io, Peer, Version)> {
+pub(super) async fn begin(
+    accepted: Accepted,
+    tls: Option<&Tls>,
+    limits: &ConnectionLimits,
+) -> Option<(Io, Peer, Version)> {
     let (transport, address) = match accepted {
         Accepted::Tcp(stream, peer) => {
             let stream = tokio::net::TcpStream::from_std(stream).ok()?;

@@ -45,6 +45,13 @@ pub struct Metrics {
     pub tls_reload_success: IntGauge,
     /// What one verification took, in seconds.
     pub verification_seconds: Histogram,
+    /// Requests to the key service, by operation and status.
+    pub keys_api: IntCounterVec,
+    /// By the name of a token, which the configuration bounds.
+    pub keys_api_token_used: IntGaugeVec,
+    pub keys_api_followers: IntGauge,
+    /// 1 while the changes of a key service are followed.
+    pub revocation_stream: IntGauge,
 }
 
 /// Why bytes passed without being scanned.
@@ -168,6 +175,19 @@ impl Metrics {
                 "keyward_tls_last_reload_success",
                 "1 if the TLS files as they are now are in force",
             )?,
+            keys_api: counters(
+                "keyward_keys_api_requests_total",
+                "Requests to the key service",
+                &["operation", "status"],
+            )?,
+            keys_api_token_used: {
+                let help = "When a token of the key service was last accepted, in seconds since 1970";
+                let metric = IntGaugeVec::new(Opts::new("keyward_keys_api_token_last_used_seconds", help), &["token"])?;
+                registry.register(Box::new(metric.clone()))?;
+                metric
+            },
+            keys_api_followers: gauge("keyward_keys_api_followers", "Open streams of changes of the key service")?,
+            revocation_stream: gauge("keyward_revocation_stream_up", "1 while the key service's changes are followed")?,
             verification_seconds,
             registry,
         })

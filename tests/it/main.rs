@@ -15,6 +15,7 @@ mod false_positives;
 mod http2;
 mod identity;
 mod inspection;
+mod keys_api;
 mod kinde;
 mod kinde_cache;
 mod kinde_list;

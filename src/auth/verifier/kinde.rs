@@ -10,6 +10,7 @@
 mod answer;
 mod canary;
 mod client;
+mod follow;
 mod link;
 mod list;
 #[cfg(test)]
@@ -19,7 +20,7 @@ mod token;
 mod trouble;
 mod tunnel;
 
-pub use client::{Origin, TrustedCertificates};
+pub use client::{Client as ServiceClient, Origin, TrustedCertificates};
 pub use trouble::{Trouble, TroubleReport};
 pub use tunnel::{ForwardProxy, ProxyCredentials};
 
@@ -35,6 +36,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
+use prometheus::IntGauge;
 use quick_cache::sync::Cache;
 use zeroize::Zeroizing;
 
@@ -76,6 +78,8 @@ pub struct KindeSpec {
     pub poll: Option<Duration>,
     /// What all connections to Kinde go through.
     pub proxy: Option<ForwardProxy>,
+    /// Whether it is a key service that tells of changes, which are followed.
+    pub follow: bool,
 }
 
 /// What Kinde is shown.
@@ -120,6 +124,8 @@ pub struct KindeVerifier {
     poll: Option<Duration>,
     /// Kinde has called a key valid that nobody can have made.
     believes_anything: AtomicBool,
+    /// The way to the stream of changes, where it is followed.
+    stream: Option<ServiceClient>,
 }
 
 /// What each call carries.
@@ -150,8 +156,10 @@ impl KindeVerifier {
     /// Prepares everything. `trouble` says from now on how we stand with Kinde; the authenticator that takes the
     /// verifier has it find out.
     pub fn new(spec: &KindeSpec, metrics: Arc<Metrics>, clock: Clock, trouble: Trouble) -> Result<Self, VerifierError> {
-        let client = Client::new(spec.origin.clone(), spec.ca.as_ref(), spec.proxy.clone(), clock.clone())?;
-        Self::over(Box::new(client), spec, metrics, clock, trouble, Lots::default())
+        let client = || Client::new(spec.origin.clone(), spec.ca.as_ref(), spec.proxy.clone(), clock.clone());
+        let stream = spec.follow.then(client).transpose()?;
+        let verifier = Self::over(Box::new(client()?), spec, metrics, clock.clone(), trouble, Lots::default())?;
+        Ok(Self { stream, ..verifier })
     }
 
     fn over(
@@ -183,7 +191,14 @@ impl KindeVerifier {
             timeout: spec.timeout,
             poll: spec.poll,
             believes_anything: AtomicBool::new(false),
+            stream: None,
         })
+    }
+
+    /// Follows the changes of a key service for as long as this verifier is in use. `on_change` is called whenever what
+    /// was verified before may be wrong. Needs a runtime.
+    pub fn follow(self: &Arc<Self>, on_change: Box<dyn Fn() + Send>, up: IntGauge) {
+        tokio::spawn(follow::follow(Arc::downgrade(self), on_change, up));
     }
 
     pub(super) async fn verify(&self, key: &KeyText) -> Result<Option<Principal>, VerifierError> {
@@ -233,7 +248,8 @@ impl KindeVerifier {
                         return Ok(None);
                     };
                     let principal = owner.principal().map_err(|error| unusable(error.to_string()))?;
-                    return Ok(self.is_for_our_api(&principal, token.as_deref()).await?.then_some(principal));
+                    let told = owner.api_ids.as_deref();
+                    return Ok(self.is_for_our_api(&principal, told, token.as_deref()).await?.then_some(principal));
                 }
                 StatusCode::BAD_REQUEST if answer::is_object(&reply.body) => {
                     self.bad_key_told();
@@ -327,8 +343,17 @@ impl KindeVerifier {
         }
     }
 
-    async fn is_for_our_api(&self, principal: &Principal, token: Option<&Token>) -> Result<bool, Failure> {
+    async fn is_for_our_api(
+        &self,
+        principal: &Principal,
+        told: Option<&[String]>,
+        token: Option<&Token>,
+    ) -> Result<bool, Failure> {
         let Some(api) = &self.api else { return Ok(true) };
+        if let Some(told) = told {
+            // A key service of ours tells with every answer.
+            return Ok(told.contains(&api.id));
+        }
         if let Some(ours) = api.checked.get(&*principal.key_id) {
             return Ok(ours);
         }

@@ -244,7 +244,7 @@ fn kinde() {
         ),
         (
             &format!("{good}, domain: x"),
-            "1:102 keys.kinde.domain: unknown key `domain` | known here: url, client_id, client_secret, auth, audience, api_id, ca, timeout, poll, proxy",
+            "1:102 keys.kinde.domain: unknown key `domain` | known here: url, client_id, client_secret, auth, audience, api_id, ca, timeout, poll, proxy, revocations",
         ),
     ] {
         let told: Vec<String> = refused(&kinde(body)).iter().map(told).collect();

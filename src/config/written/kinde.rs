@@ -17,7 +17,19 @@ use crate::policy::SecretString;
 use super::process::located;
 
 pub(super) const KINDE: Keys = Keys {
-    known: &["url", "client_id", "client_secret", "auth", "audience", "api_id", "ca", "timeout", "poll", "proxy"],
+    known: &[
+        "url",
+        "client_id",
+        "client_secret",
+        "auth",
+        "audience",
+        "api_id",
+        "ca",
+        "timeout",
+        "poll",
+        "proxy",
+        "revocations",
+    ],
     later: &[],
 };
 pub(super) const AUTH: Keys = Keys { known: &["token"], later: &[] };
@@ -45,6 +57,7 @@ pub(crate) struct Kinde {
     pub timeout: Field<Duration>,
     pub poll: Field<Duration>,
     pub proxy: Field<ForwardProxy>,
+    pub revocations: Field<bool>,
 }
 
 #[derive(Clone)]
@@ -68,6 +81,7 @@ impl Kinde {
             timeout: section.field("timeout", |value| value.duration(Duration::from_millis(1)..=LONGEST_TIMEOUT)),
             poll: section.field("poll", |value| value.duration(POLLS)),
             proxy: section.field("proxy", proxy),
+            revocations: section.field("revocations", Value::boolean),
         }
     }
 }
@@ -163,7 +177,7 @@ fn proxy_url(text: &str) -> Result<ForwardProxy, BadAddress> {
 }
 
 /// Reads `https://host:port`; `http://` only where nobody listens on the way.
-fn origin(text: &str) -> Result<Origin, BadAddress> {
+pub(crate) fn origin(text: &str) -> Result<Origin, BadAddress> {
     const EXPECTED: &str = "expected a URL such as `https://acme.kinde.com`";
     let bad = |message: &str, help: Option<String>| BadAddress { message: message.to_owned(), help };
     let (tls, rest) = match text.split_once("://") {

@@ -3,13 +3,17 @@
 //! No field of its schemas is required, so every one may be missing or null, and unknown ones may come. What is
 //! needed for an answer and is not there makes the answer unclear, which is no answer: an `Err`, with the reason.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::super::store::own_limit;
 use super::moment;
-use crate::policy::{InvalidOwner, Principal, SecretString};
+use crate::keys::KeyLimit;
+use crate::policy::{InvalidOwner, KeyTerms, Principal, SecretString};
 
 /// The longest id and the longest scope: those of Kinde have less than a hundred bytes.
 const LONGEST_WORD: usize = 256;
@@ -25,12 +29,16 @@ pub(super) struct Owner {
     user_id: Option<String>,
     scopes: Vec<String>,
     expires: Option<std::time::SystemTime>,
+    terms: KeyTerms,
+    /// The APIs that it is for, where the answer tells.
+    pub(super) api_ids: Option<Vec<String>>,
 }
 
 impl Owner {
     pub(super) fn principal(&self) -> Result<Principal, InvalidOwner> {
         let (org, user) = (self.org_code.as_deref(), self.user_id.as_deref());
-        Principal::new(&self.key_id, org, user, &self.scopes, self.expires)
+        let principal = Principal::new(&self.key_id, org, user, &self.scopes, self.expires)?;
+        Ok(principal.under(self.terms.clone()))
     }
 }
 
@@ -46,6 +54,32 @@ struct Verification {
     // Announced, but in no schema yet.
     expires_on: Option<Value>,
     expires_at: Option<Value>,
+    // What a key service of ours adds.
+    api_ids: Option<Vec<String>>,
+    allow_from: Option<Vec<String>>,
+    limit: Option<OwnLimit>,
+}
+
+#[derive(Deserialize)]
+struct OwnLimit {
+    requests: u64,
+    per_ms: u64,
+}
+
+/// What the key demands of each request. One that cannot be read must not become none.
+fn terms(allow_from: Option<Vec<String>>, limit: Option<OwnLimit>) -> Result<KeyTerms, String> {
+    let range = |text: &String| text.parse().map_err(|_| "`allow_from` has something else than networks".to_owned());
+    let allow_from: Vec<IpNet> = allow_from.iter().flatten().map(range).collect::<Result<_, _>>()?;
+    let limit = match limit {
+        None => None,
+        // As the store has them, so that the bucket's arithmetic holds.
+        Some(OwnLimit { requests, per_ms }) => {
+            let per = Duration::from_millis(per_ms);
+            KeyLimit::new(requests, per).map_err(|_| "`limit` is no limit".to_owned())?;
+            Some(Arc::new(own_limit(requests, per)))
+        }
+    };
+    Ok(KeyTerms { allow_from: allow_from.into(), limit, uses: None })
 }
 
 /// Reads the body of a 200: the key's owner, or `None` for a key that Kinde calls invalid.
@@ -81,7 +115,9 @@ pub(super) fn verdict(body: &[u8]) -> Result<Option<Owner>, String> {
         let date = date.ok_or_else(|| format!("`{name}` of {} is no date that can be read", shown(&key_id)))?;
         expires = Some(expires.map_or(date, |earliest: std::time::SystemTime| earliest.min(date)));
     }
-    Ok(Some(Owner { key_id, org_code: answer.org_code, user_id: answer.user_id, scopes, expires }))
+    let terms = terms(answer.allow_from, answer.limit)?;
+    let (org_code, user_id, api_ids) = (answer.org_code, answer.user_id, answer.api_ids);
+    Ok(Some(Owner { key_id, org_code, user_id, scopes, expires, terms, api_ids }))
 }
 
 /// What goes into headers, metrics of others and logs: each is one word of bounded length.

@@ -91,7 +91,8 @@ impl TrustedCertificates {
     }
 }
 
-pub(super) struct Client {
+/// A client for one origin.
+pub struct Client {
     origin: Origin,
     host_header: HeaderValue,
     tls: Option<(TlsConnector, ServerName<'static>)>,
@@ -144,7 +145,7 @@ impl Exchange for Client {
 }
 
 impl Client {
-    pub(super) fn new(
+    pub fn new(
         origin: Origin,
         ca: Option<&TrustedCertificates>,
         proxy: Option<ForwardProxy>,
@@ -176,6 +177,18 @@ impl Client {
             }
             Err(failed @ Failed::Connection(_)) => Err(failed.into()),
         }
+    }
+
+    /// Sends a request on a connection of its own, once, and leaves the body of the answer to be read.
+    pub(super) async fn open(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
+        request.headers_mut().insert(header::HOST, self.host_header.clone());
+        let mut sender = self.connect().await.map_err(|failed| Failure::from(failed).to_string())?;
+        sender.send_request(request).await.map_err(|error| error_chain(&error))
+    }
+
+    /// Sends a request that must not be sent twice; reads at most `most` bytes of its answer.
+    pub async fn send_once(&self, request: Request<Full<Bytes>>, most: usize) -> Result<Reply, String> {
+        read(self.open(request).await?, most).await
     }
 
     async fn attempt(

@@ -45,11 +45,11 @@ impl fmt::Display for Failure {
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) status: StatusCode,
+pub struct Reply {
+    pub status: StatusCode,
     /// What the answer says about when to ask again.
-    pub(super) reset: Option<Duration>,
-    pub(super) body: Bytes,
+    pub reset: Option<Duration>,
+    pub body: Bytes,
 }
 
 pub(super) type Answering<'a> = Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send + 'a>>;

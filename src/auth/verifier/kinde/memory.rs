@@ -49,6 +49,7 @@ impl MemoryKinde {
             timeout: std::time::Duration::from_secs(5),
             poll: None,
             proxy: None,
+            follow: false,
         };
         let exchange = Box::new(self.clone());
         KindeVerifier::over(exchange, &spec, Arc::clone(metrics), self.clock.clone(), Trouble::default(), lots)
