@@ -68,7 +68,7 @@ impl FoundKey {
 }
 
 /// Which keys a list shows. The default is all of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyFilter {
     pub org_code: Option<String>,
     pub user_id: Option<String>,
