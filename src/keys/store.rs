@@ -323,7 +323,8 @@ impl Store {
         let schemes = self.engine.schemes()?;
         for (scheme, digest) in candidates.iter().filter(|(scheme, _)| schemes.contains(scheme)) {
             if let Some((record, valid_until)) = self.engine.find(scheme, digest)? {
-                let current = candidates.current().filter(|(current, _)| current != scheme);
+                // An imported key stays what it is: by its scheme alone a verifier knows that texts of any form are keys.
+                let current = candidates.current().filter(|(current, _)| current != scheme && !scheme.is_imported());
                 let restated = current.map(|to| Restated { from: *digest, to: to.clone() });
                 return Ok(Some(FoundKey { record, valid_until, restated }));
             }
