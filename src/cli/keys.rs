@@ -6,6 +6,7 @@
 //! Invariant: a key's text is written once, to `out`, by `create` and `rotate`; never into an error, even if somebody
 //! pastes a key where an id belongs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, Write};
@@ -16,8 +17,8 @@ use crate::config::AdminSpec;
 use crate::key_service::token_digest;
 use crate::keys::{
     CreatedKey, ImportError, InvalidKey, KeyFilter, KeyId, KeyOptions, KeyPage, KeyPrefix, KeyRecord, KeySecret,
-    KeyStatus, NewKey, NotAKeyId, Peppers, Reason, Revocation, Rotation, Store, StoreError, SystemRandom, read_import,
-    rfc3339,
+    KeyStatus, NewKey, NotAKeyId, Peppers, Reason, Revocation, Rotation, Store, StoreError, SystemRandom, looks_valid,
+    read_import, rfc3339,
 };
 
 mod args;
@@ -148,9 +149,15 @@ pub fn run(
 
 fn create(args: &CreateArgs, source: &Source<'_>, now: SystemTime, out: &mut dyn Write) -> Result<(), KeysError> {
     let expires_on = args.expires.map(|lives| now.checked_add(lives).ok_or(InvalidKey::Expiry)).transpose()?;
+    let mut metadata = BTreeMap::new();
+    for (name, value) in &args.meta {
+        if metadata.insert(name.clone(), value.clone()).is_some() {
+            return Err(KeysError::RepeatedMeta(name.clone()));
+        }
+    }
     let options = KeyOptions {
         expires_on,
-        metadata: args.meta.iter().cloned().collect(),
+        metadata,
         allow_from: args.allow_from.clone(),
         limit: args.limit,
         created_by: args.created_by.clone(),
@@ -182,7 +189,8 @@ fn list(args: &ListArgs, source: &Source<'_>, now: SystemTime, out: &mut dyn Wri
     if args.common.json {
         show::list_json(&page.keys, now, out)?;
     } else {
-        show::list(&page.keys, now, out)?;
+        let is_filtered = filter != KeyFilter::default() || after.is_some();
+        show::list(&page.keys, is_filtered, now, out)?;
         if let Some(next) = page.next {
             writeln!(out, "There are more: --after {next}")?;
         }
@@ -274,6 +282,10 @@ pub fn token(args: &TokenArgs, out: &mut dyn Write) -> Result<(), KeysError> {
 
 /// Needs no store: the keys may live elsewhere.
 pub fn purge(args: &PurgeArgs, admin: Option<&AdminSpec>, out: &mut dyn Write) -> Result<(), KeysError> {
+    // Nobody's id: it would be sent about, and nothing would be purged.
+    if args.what.key_id.as_deref().is_some_and(looks_valid) {
+        return Err(KeysError::NotAKeyId);
+    }
     let admin = admin.ok_or_else(|| KeysError::Purge("the configuration has no `admin` to ask".to_owned()))?;
     purge::purge(&args.what, admin).map_err(KeysError::Purge)?;
     if args.common.json { writeln!(out, r#"{{"purged": true}}"#) } else { writeln!(out, "Purged.") }?;
@@ -285,6 +297,8 @@ pub fn purge(args: &PurgeArgs, admin: Option<&AdminSpec>, out: &mut dyn Write) -
 pub enum KeysError {
     /// The key that was asked for cannot be made.
     Invalid(InvalidKey),
+    /// Two values for one name: one of them would be lost.
+    RepeatedMeta(String),
     /// What was given as an id is none.
     NotAKeyId,
     /// The store has no key of this id.
@@ -314,6 +328,7 @@ impl fmt::Display for KeysError {
                 f.write_str("a key needs an owner: give --org-code CODE, --user-id ID, or both")
             }
             Self::Invalid(error) => error.fmt(f),
+            Self::RepeatedMeta(name) => write!(f, "metadata has two values for `{name}`"),
             Self::NotAKeyId => write!(f, "{NotAKeyId}; `keyward keys list` shows the ids"),
             Self::Unknown { id, store } => {
                 write!(f, "the key store {store} has no key {id}; `keyward keys list` shows the ids")

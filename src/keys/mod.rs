@@ -39,7 +39,7 @@ pub use error::{Fault, StoreError};
 pub use format::{InvalidPrefix, KeyPrefix, KeySecret, looks_valid};
 pub use import::{ImportError, ImportMistake, Imported, ImportedKey, read_import};
 pub use instant::rfc3339;
-pub use new::{InvalidKey, KeyLimit, KeyOptions, NewKey, Reason};
+pub use new::{InvalidKey, KeyLimit, KeyOptions, NewKey, Reason, parse_range};
 pub use pepper::{Candidates, InvalidPepper, Peppers, Scheme};
 pub use random::{Random, RandomError, SystemRandom};
 pub use record::{KeyId, KeyKind, KeyRecord, KeyStatus, NotAKeyId};

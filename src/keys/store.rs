@@ -68,7 +68,7 @@ impl FoundKey {
 }
 
 /// Which keys a list shows. The default is all of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyFilter {
     pub org_code: Option<String>,
     pub user_id: Option<String>,
@@ -325,7 +325,8 @@ impl Store {
         let schemes = self.engine.schemes()?;
         for (scheme, digest) in candidates.iter().filter(|(scheme, _)| schemes.contains(scheme)) {
             if let Some((record, valid_until)) = self.engine.find(scheme, digest)? {
-                let current = candidates.current().filter(|(current, _)| current != scheme);
+                // An imported key stays what it is: by its scheme alone a verifier knows that texts of any form are keys.
+                let current = candidates.current().filter(|(current, _)| current != scheme && !scheme.is_imported());
                 let restated = current.map(|to| Restated { from: *digest, to: to.clone() });
                 return Ok(Some(FoundKey { record, valid_until, restated }));
             }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::config::parse_duration;
-use crate::keys::KeyLimit;
+use crate::keys::{KeyLimit, parse_range};
 
 /// What can be done with keys.
 #[derive(Debug, Subcommand)]
@@ -86,7 +86,7 @@ pub struct CreateArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub expires: Option<Duration>,
     /// An address range that callers must be in, such as 10.0.0.0/8; can be given several times
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = parse_range)]
     pub allow_from: Vec<IpNet>,
     /// A limit of the key's own, such as 100/1m
     #[arg(long, value_name = "N/DURATION", value_parser = limit)]

@@ -122,10 +122,11 @@ fn standing(standing: Standing) -> &'static str {
     }
 }
 
-/// All keys as a table.
-pub(super) fn list(records: &[KeyRecord], now: SystemTime, out: &mut dyn Write) -> io::Result<()> {
+/// Keys as a table.
+pub(super) fn list(records: &[KeyRecord], is_filtered: bool, now: SystemTime, out: &mut dyn Write) -> io::Result<()> {
     if records.is_empty() {
-        return writeln!(out, "There are no keys yet.");
+        let none = if is_filtered { "There are no such keys." } else { "There are no keys yet." };
+        return writeln!(out, "{none}");
     }
     let header = ["ID", "NAME", "OWNER", "SCOPES", "STATUS", "CREATED", "KEY"].map(String::from);
     let rows: Vec<[String; 7]> = std::iter::once(header).chain(records.iter().map(|record| row(record, now))).collect();
