@@ -86,6 +86,17 @@ fn each_flushed_event_leaves_before_the_next_one_comes() {
 }
 
 #[test]
+fn a_flushed_event_of_several_steps_leaves_whole() {
+    let text = text();
+    assert!(text.len() > 3 * STEP);
+    for encoder in ALL {
+        let pieces = encoder.pieces(&[&text, b"more"]);
+        let mut decoder = decoder(encoder.name(), Limit::Ratio);
+        assert!(feed(&mut decoder, &pieces[0]).as_ref() == Ok(&text), "{encoder:?}");
+    }
+}
+
+#[test]
 fn a_body_that_breaks_off_anywhere_is_noticed() {
     for encoder in ALL {
         let body = encoder.encode(b"a small body, a small body");
