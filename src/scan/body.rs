@@ -206,7 +206,7 @@ fn inspect_text(body: &Bytes, what: &Inspection<'_>) -> Report {
     let mut survey = Survey::new(what);
     survey.text(body);
     if what.action.rewrites() && survey.is_hit() {
-        return rewrite::text(body, what);
+        return without_escaped(rewrite::text(body, what), what);
     }
     if memchr::memchr(b'\\', body).is_some() {
         // It is no JSON document for us; a lenient reader may find one in it all the same.
@@ -214,6 +214,26 @@ fn inspect_text(body: &Bytes, what: &Inspection<'_>) -> Report {
     }
     let blocked = survey.is_hit();
     survey.into_tally().without_rewriting(what, blocked)
+}
+
+/// Blocks a rewritten text that a lenient reader of JSON would still find a match in, and nobody else.
+fn without_escaped(mut report: Report, what: &Inspection<'_>) -> Report {
+    let Verdict::Rewritten(rewritten) = &report.verdict else { return report };
+    if memchr::memchr(b'\\', rewritten).is_none() {
+        return report;
+    }
+    let surveyed = |text: &[u8]| {
+        let mut survey = Survey::new(what);
+        survey.unmeasured(text);
+        survey
+    };
+    let unescaped = surveyed(&json::unescaped(rewritten));
+    // What sanitizing leaves may match as it is.
+    if unescaped.is_hit() && !surveyed(rewritten).is_hit() {
+        unescaped.into_tally().add_missing_to(&mut report.hits);
+        report.verdict = Verdict::Blocked;
+    }
+    report
 }
 
 /// Reads a body as JSON and, with what became of it, as one text.
@@ -285,13 +305,15 @@ fn is_json(body: &[u8]) -> bool {
         && lexer.finish().is_ok()
 }
 
+pub(super) const ZERO_BYTES: &str = "text with zero bytes, which may be UTF-16 or UTF-32";
+
 /// Names the encoding of a text whose characters are not bytes: by its mark, or by the zero bytes that UTF-8 text
 /// does not have and wide encodings are full of. Some readers recognize those without a mark (RFC 4627 §3).
 pub(super) fn wide_encoding(body: &[u8]) -> Option<&'static str> {
     match body {
         [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => Some("UTF-16 text"),
         [0, 0, 0xFE, 0xFF, ..] => Some("UTF-32 text"),
-        _ if memchr::memchr(0, body).is_some() => Some("text with zero bytes, which may be UTF-16 or UTF-32"),
+        _ if memchr::memchr(0, body).is_some() => Some(ZERO_BYTES),
         _ => None,
     }
 }

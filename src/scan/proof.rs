@@ -6,18 +6,24 @@
 //! * Redaction is `Regex::replace_all` of each text, and touches nothing else.
 //! * What is clean leaves byte for byte.
 //!
+//! All of it holds too of a body that is coded, flushed anywhere, cut anywhere, and decoded on its way.
+//!
 //! The readers are `serde_json`, the regex crate, and what the standards say of events and lines. None of the code
 //! under test takes part, but for the scanner of one text in the question how long it waits: that one is held against
 //! every match of every short text by `block::tests`.
 
+mod coded;
 mod reader;
 mod texts;
 mod wire;
 mod writer;
 
+use std::borrow::Cow;
+
 use crate::scan::{StreamFormat, StreamRules, StreamScanner, StreamStop};
 
 use super::testing::Random;
+use coded::Coding;
 
 /// What left of a body, and what is known of it at its end.
 #[derive(Debug, PartialEq)]
@@ -43,17 +49,18 @@ fn deliver<'a>(rules: &StreamRules, format: StreamFormat, chunks: impl Iterator<
     Outcome { out, left, stop: scanner.stop(), hits, chars: scanner.chars() }
 }
 
-/// Sends a body byte by byte, and once more cut by chance, and demands that nobody can tell.
+/// Sends a body byte by byte, and once more as a case says, and demands that nobody can tell.
 fn deliver_in_two_ways(
     rules: &StreamRules,
     format: StreamFormat,
     body: &[u8],
-    cuts: &[usize],
+    sending: &Sending,
 ) -> Result<Outcome, String> {
     let by_bytes = deliver(rules, format, body.chunks(1));
-    let cut = deliver(rules, format, super::testing::chunks(body, cuts).into_iter());
+    let chunks = sending.chunks(body)?;
+    let cut = deliver(rules, format, chunks.iter().map(|chunk| &**chunk));
     let mut at = 0;
-    for (chunk, left) in super::testing::chunks(body, cuts).into_iter().zip(&cut.left) {
+    for (chunk, left) in chunks.iter().zip(&cut.left) {
         at += chunk.len();
         expect("what has left after a chunk", *left, by_bytes.left[at - 1])?;
     }
@@ -63,7 +70,34 @@ fn deliver_in_two_ways(
     Ok(by_bytes)
 }
 
-fn cuts(random: &mut Random) -> Vec<usize> {
+/// How a body comes.
+#[derive(Debug)]
+struct Sending {
+    /// As lengths, used round and round.
+    cuts: Vec<usize>,
+    /// What the cuts are made in, if not in the body itself.
+    coding: Option<Coding>,
+}
+
+impl Sending {
+    fn plain(random: &mut Random) -> Self {
+        Self { cuts: lengths(random), coding: None }
+    }
+
+    fn coded(random: &mut Random) -> Self {
+        Self { cuts: lengths(random), coding: Some(Coding::new(random)) }
+    }
+
+    /// The chunks of the body that a scanner gets. None of them is empty.
+    fn chunks<'a>(&self, body: &'a [u8]) -> Result<Vec<Cow<'a, [u8]>>, String> {
+        match &self.coding {
+            None => Ok(super::testing::chunks(body, &self.cuts).into_iter().map(Cow::Borrowed).collect()),
+            Some(coding) => Ok(coding.chunks(body, &self.cuts)?.into_iter().map(Cow::Owned).collect()),
+        }
+    }
+}
+
+fn lengths(random: &mut Random) -> Vec<usize> {
     (0..1 + random.below(5)).map(|_| 1 + random.below(6).pow(2)).collect()
 }
 

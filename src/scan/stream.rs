@@ -259,7 +259,7 @@ impl StreamScanner {
     pub fn withheld(&self) -> usize {
         match &self.wire {
             Wire::Frames(frames) => frames.withheld(),
-            Wire::Text(text) => text.held(),
+            Wire::Text(text) => text.withheld(),
             Wire::Document(_) => 0,
         }
     }

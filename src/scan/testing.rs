@@ -4,6 +4,7 @@
 //! Every case is made from one seed, so that a run can be repeated: `KEYWARD_SEED` sets it, and a test that fails has
 //! printed it. `KEYWARD_CASES` lowers the number of cases, for a quick look.
 
+pub mod encoder;
 mod random;
 
 use std::{

@@ -1,104 +1,7 @@
-use std::io::Write;
-
-use flate2::Compression;
-use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use proptest::prelude::*;
 
 use super::*;
-
-/// What encodes: the codings, and the two shapes of `deflate`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Encoder {
-    Gzip,
-    Zlib,
-    Raw,
-    Brotli,
-    Zstd,
-}
-
-const ALL: [Encoder; 5] = [Encoder::Gzip, Encoder::Zlib, Encoder::Raw, Encoder::Brotli, Encoder::Zstd];
-
-impl Encoder {
-    fn name(self) -> &'static [u8] {
-        match self {
-            Self::Gzip => b"gzip",
-            Self::Zlib | Self::Raw => b"deflate",
-            Self::Brotli => b"br",
-            Self::Zstd => b"zstd",
-        }
-    }
-
-    /// Encodes `events`, each flushed; the last piece is the end of the coding alone.
-    fn pieces(self, events: &[&[u8]]) -> Vec<Vec<u8>> {
-        let level = Compression::default();
-        match self {
-            Self::Gzip => {
-                flushed(GzEncoder::new(Vec::new(), level), events, GzEncoder::get_ref, |e| e.finish().unwrap())
-            }
-            Self::Zlib => {
-                flushed(ZlibEncoder::new(Vec::new(), level), events, ZlibEncoder::get_ref, |e| e.finish().unwrap())
-            }
-            Self::Raw => flushed(DeflateEncoder::new(Vec::new(), level), events, DeflateEncoder::get_ref, |e| {
-                e.finish().unwrap()
-            }),
-            Self::Brotli => brotli(events, 20),
-            Self::Zstd => zstd(events, 3),
-        }
-    }
-
-    fn encode(self, text: &[u8]) -> Vec<u8> {
-        self.pieces(&[text]).concat()
-    }
-}
-
-fn flushed<W: Write>(
-    mut encoder: W,
-    events: &[&[u8]],
-    so_far: impl Fn(&W) -> &Vec<u8>,
-    finish: impl FnOnce(W) -> Vec<u8>,
-) -> Vec<Vec<u8>> {
-    let mut pieces = Vec::new();
-    let mut length = 0;
-    for event in events {
-        encoder.write_all(event).unwrap();
-        encoder.flush().unwrap();
-        pieces.push(so_far(&encoder)[length..].to_vec());
-        length = so_far(&encoder).len();
-    }
-    pieces.push(finish(encoder)[length..].to_vec());
-    pieces
-}
-
-fn brotli(events: &[&[u8]], window: u32) -> Vec<Vec<u8>> {
-    let encoder = ::brotli::CompressorWriter::new(Vec::new(), 4096, 5, window);
-    flushed(encoder, events, |encoder| encoder.get_ref(), |encoder| encoder.into_inner())
-}
-
-fn zstd(events: &[&[u8]], level: i32) -> Vec<Vec<u8>> {
-    let mut context = zstd_safe::CCtx::create();
-    context.init(level).unwrap();
-    zstd_with(context, events)
-}
-
-fn zstd_with(mut context: zstd_safe::CCtx<'_>, events: &[&[u8]]) -> Vec<Vec<u8>> {
-    let mut buffer = vec![0; 4 << 20];
-    let mut pieces = Vec::new();
-    for event in events {
-        let mut out = OutBuffer::around(&mut buffer[..]);
-        let mut input = InBuffer::around(event);
-        while input.pos() < event.len() {
-            context.compress_stream(&mut out, &mut input).unwrap();
-        }
-        while context.flush_stream(&mut out).unwrap() > 0 {}
-        pieces.push(out.as_slice().to_vec());
-    }
-    let mut out = OutBuffer::around(&mut buffer[..]);
-    while context.end_stream(&mut out).unwrap() > 0 {}
-    pieces.push(out.as_slice().to_vec());
-    pieces
-}
-
-use zstd_safe::{InBuffer, OutBuffer};
+use crate::scan::testing::encoder::{ALL, Encoder, brotli, zstd_with};
 
 fn decoder(names: &[u8], limit: Limit) -> Decoder {
     let codings = Codings::parse([names]).expect("known codings");
@@ -179,6 +82,17 @@ fn each_flushed_event_leaves_before_the_next_one_comes() {
                 assert_eq!(feed(&mut twice, piece).as_deref(), Ok(*event), "{encoder:?} in {outer:?}");
             }
         }
+    }
+}
+
+#[test]
+fn a_flushed_event_of_several_steps_leaves_whole() {
+    let text = text();
+    assert!(text.len() > 3 * STEP);
+    for encoder in ALL {
+        let pieces = encoder.pieces(&[&text, b"more"]);
+        let mut decoder = decoder(encoder.name(), Limit::Ratio);
+        assert!(feed(&mut decoder, &pieces[0]).as_ref() == Ok(&text), "{encoder:?}");
     }
 }
 
@@ -274,6 +188,22 @@ fn checksums_of_the_other_codings() {
     assert_eq!(decode(b"zstd", &zstd, 1, Limit::Ratio).as_deref(), Ok(&b"text"[..]));
     *zstd.last_mut().expect("a byte") ^= 1;
     assert!(is_broken(&decode(b"zstd", &zstd, 4096, Limit::Ratio)));
+}
+
+/// Found by fuzzing: whether the library compared the length depended on how the body was cut.
+#[test]
+fn zstd_frames_keep_to_the_length_that_they_declare() {
+    let frame = |declared: u8, blocks: &[u8]| [&[0x28, 0xB5, 0x2F, 0xFD, 0x20, declared], blocks].concat();
+    let (empty, text) = ([1, 0, 0], [&[4 << 3 | 1, 0, 0][..], b"text"].concat());
+    let whole = frame(4, &text);
+    for chunk in [1, 2, 7, 4096] {
+        let decoded = |body: &[u8]| decode(b"zstd", body, chunk, Limit::Ratio);
+        assert_eq!(decoded(&whole).as_deref(), Ok(&b"text"[..]));
+        assert_eq!(decoded(&frame(0, &empty)).as_deref(), Ok(&b""[..]));
+        for bad in [frame(67, &empty), frame(5, &text), frame(3, &text), [whole.clone(), frame(67, &empty)].concat()] {
+            assert!(is_broken(&decoded(&bad)), "{bad:?} in chunks of {chunk}");
+        }
+    }
 }
 
 #[test]

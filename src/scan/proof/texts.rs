@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::{
-    deliver_in_two_ways, demand, expect,
+    Sending, deliver_in_two_ways, demand, expect,
     reader::skeleton,
     shown,
     writer::{literal, text},
@@ -20,18 +20,18 @@ use crate::scan::{
 const CASES: u32 = 100_000;
 
 #[derive(Debug)]
-struct Case {
+pub(super) struct Case {
     set: &'static Set,
     body: String,
-    cuts: Vec<usize>,
+    pub sending: Sending,
 }
 
-fn plain(random: &mut Random, size: usize) -> Case {
-    Case { set: random.pick(&SETS), body: text(random, size), cuts: super::cuts(random) }
+pub(super) fn plain(random: &mut Random, size: usize) -> Case {
+    Case { set: random.pick(&SETS), body: text(random, size), sending: Sending::plain(random) }
 }
 
 /// A document of nested arrays and objects.
-fn document(random: &mut Random, size: usize) -> Case {
+pub(super) fn document(random: &mut Random, size: usize) -> Case {
     let escapes = random.below(4);
     let inner = value(random, escapes, size, 3);
     let body = match random.below(3) {
@@ -39,7 +39,7 @@ fn document(random: &mut Random, size: usize) -> Case {
         1 => format!(" {{\"k\" :\t{inner}}}\r\n"),
         _ => format!("\u{feff}{{\"k\":[null,{inner}]}}"),
     };
-    Case { set: random.pick(&SETS), body, cuts: super::cuts(random) }
+    Case { set: random.pick(&SETS), body, sending: Sending::plain(random) }
 }
 
 fn value(random: &mut Random, escapes: usize, size: usize, depth: usize) -> String {
@@ -91,49 +91,55 @@ fn read(body: &[u8]) -> Result<(Vec<String>, Vec<String>), String> {
     Ok((names, texts))
 }
 
+/// No leak, minimal hold, clean is identity, cuts make no difference.
+pub(super) fn leaves_what_begins_no_match(case: &Case) -> Result<(), String> {
+    let body = case.body.as_bytes();
+    let outcome = deliver_in_two_ways(&case.set.asked(Action::Block), StreamFormat::Text, body, &case.sending)?;
+    let first = case.set.union.find(body);
+    expect("the verdict", outcome.stop, first.map(|_| StreamStop::Blocked))?;
+    demand(body.starts_with(&outcome.out), || format!("{:?} left", shown(&outcome.out)))?;
+    match first {
+        // The leftmost match is the one that begins first of all matches.
+        Some(first) => demand(outcome.out.len() <= first.start(), || format!("{:?} left", shown(&outcome.out)))?,
+        None => expect("a clean text", outcome.out.len(), body.len())?,
+    }
+    let program = case.set.compiled.block();
+    let mut scanner = BlockScanner::new(program, u64::MAX);
+    let blank = body.len() - body.trim_ascii_start().len();
+    let mut read = 0;
+    for (byte, left) in body.chunks(1).zip(outcome.left) {
+        scanner.feed(program, byte);
+        read += 1;
+        // White space may be the start of a JSON document, which is withheld as a whole.
+        let may_be_json = read <= blank;
+        expect("the bytes that have left", left as u64, if may_be_json { 0 } else { scanner.frontier() })?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_text_leaves_up_to_the_first_byte_that_may_begin_a_match() {
-    prove(CASES, 24, plain, |case| {
-        let body = case.body.as_bytes();
-        let outcome = deliver_in_two_ways(&case.set.asked(Action::Block), StreamFormat::Text, body, &case.cuts)?;
-        let first = case.set.union.find(body);
-        expect("the verdict", outcome.stop, first.map(|_| StreamStop::Blocked))?;
-        demand(body.starts_with(&outcome.out), || format!("{:?} left", shown(&outcome.out)))?;
-        match first {
-            // The leftmost match is the one that begins first of all matches.
-            Some(first) => demand(outcome.out.len() <= first.start(), || format!("{:?} left", shown(&outcome.out)))?,
-            None => expect("a clean text", outcome.out.len(), body.len())?,
-        }
-        let program = case.set.compiled.block();
-        let mut scanner = BlockScanner::new(program, u64::MAX);
-        let blank = body.len() - body.trim_ascii_start().len();
-        let mut read = 0;
-        for (byte, left) in body.chunks(1).zip(outcome.left) {
-            scanner.feed(program, byte);
-            read += 1;
-            // White space may be the start of a JSON document, which is withheld as a whole.
-            let may_be_json = read <= blank;
-            expect("the bytes that have left", left as u64, if may_be_json { 0 } else { scanner.frontier() })?;
-        }
-        Ok(())
-    });
+    prove(CASES, 24, plain, leaves_what_begins_no_match);
+}
+
+/// Redaction is `replace_all`.
+pub(super) fn redacts_exactly(case: &Case) -> Result<(), String> {
+    let body = case.body.as_bytes();
+    let outcome = deliver_in_two_ways(&case.set.asked(Action::Redact), StreamFormat::Text, body, &case.sending)?;
+    let replaced = case.set.union.replace_all(body, MARKER.as_bytes());
+    let formed = case.set.union.find(&replaced);
+    expect("the verdict", outcome.stop, formed.map(|_| StreamStop::Blocked))?;
+    match formed {
+        None => expect("the text that left", shown(&outcome.out), shown(&replaced)),
+        Some(first) => demand(replaced[..first.start()].starts_with(&outcome.out), || {
+            format!("{:?} left of {:?}", shown(&outcome.out), shown(&replaced))
+        }),
+    }
 }
 
 #[test]
 fn a_text_is_redacted_as_replace_all_does() {
-    prove(CASES, 24, plain, |case| {
-        let body = case.body.as_bytes();
-        let outcome = deliver_in_two_ways(&case.set.asked(Action::Redact), StreamFormat::Text, body, &case.cuts)?;
-        let replaced = case.set.union.replace_all(body, MARKER.as_bytes());
-        let formed = case.set.union.find(&replaced);
-        expect("the verdict", outcome.stop, formed.map(|_| StreamStop::Blocked))?;
-        match formed {
-            None => expect("the text that left", shown(&outcome.out), shown(&replaced)),
-            Some(first) => demand(replaced[..first.start()].starts_with(&outcome.out), || {
-                format!("{:?} left of {:?}", shown(&outcome.out), shown(&replaced))
-            }),
-        }
-    });
+    prove(CASES, 24, plain, redacts_exactly);
 }
 
 #[test]
@@ -173,15 +179,18 @@ fn a_document_is_judged_by_the_strings_that_its_readers_get() {
     });
 }
 
+/// Half a document is of no use.
+pub(super) fn leaves_whole_or_not_at_all(case: &Case) -> Result<(), String> {
+    let body = case.body.as_bytes();
+    let outcome = deliver_in_two_ways(&case.set.asked(Action::Block), StreamFormat::Text, body, &case.sending)?;
+    let (names, texts) = read(body)?;
+    let strings = names.iter().chain(&texts).any(|text| case.set.union.is_match(text.as_bytes()));
+    let harmful = strings || case.set.union.is_match(body);
+    expect("the verdict", outcome.stop, harmful.then_some(StreamStop::Blocked))?;
+    expect("what left", shown(&outcome.out), if harmful { String::new() } else { case.body.clone() })
+}
+
 #[test]
 fn a_document_that_calls_itself_a_text_leaves_whole_or_not_at_all() {
-    prove(CASES, 6, document, |case| {
-        let body = case.body.as_bytes();
-        let outcome = deliver_in_two_ways(&case.set.asked(Action::Block), StreamFormat::Text, body, &case.cuts)?;
-        let (names, texts) = read(body)?;
-        let strings = names.iter().chain(&texts).any(|text| case.set.union.is_match(text.as_bytes()));
-        let harmful = strings || case.set.union.is_match(body);
-        expect("the verdict", outcome.stop, harmful.then_some(StreamStop::Blocked))?;
-        expect("what left", shown(&outcome.out), if harmful { String::new() } else { case.body.clone() })
-    });
+    prove(CASES, 6, document, leaves_whole_or_not_at_all);
 }

@@ -18,7 +18,7 @@ use crate::scan::{
 const CASES: u32 = 100_000;
 
 /// Events of a stream at most.
-const SIZE: usize = 6;
+pub(super) const SIZE: usize = 6;
 
 fn format(framing: Framing) -> StreamFormat {
     match framing {
@@ -37,10 +37,10 @@ fn units(texts: &Texts) -> u64 {
 }
 
 /// No leak, clean is identity, cuts make no difference.
-fn blocks_exactly(case: &Case) -> Result<(), String> {
+pub(super) fn blocks_exactly(case: &Case) -> Result<(), String> {
     let stream = case.stream();
     let asked = case.set.asked(Action::Block);
-    let outcome = deliver_in_two_ways(&asked, format(case.framing), &stream, &case.cuts)?;
+    let outcome = deliver_in_two_ways(&asked, format(case.framing), &stream, &case.sending)?;
     let all = read(case.framing, case.shape, &stream)?;
     let harmful = is_harmful(case.set, &all);
     expect("the verdict", outcome.stop, harmful.then_some(StreamStop::Blocked))?;
@@ -108,14 +108,14 @@ fn is_terminated(event: &str) -> bool {
 }
 
 /// Redaction is `replace_all` of every text, and touches nothing else.
-fn redacts_exactly(case: &Case) -> Result<(), String> {
+pub(super) fn redacts_exactly(case: &Case) -> Result<(), String> {
     if case.set.cuts_characters() {
         // Single bytes are cut as the whole character, which `replace_all` does not.
         return Ok(());
     }
     let stream = case.stream();
     let asked = case.set.asked(Action::Redact);
-    let outcome = deliver_in_two_ways(&asked, format(case.framing), &stream, &case.cuts)?;
+    let outcome = deliver_in_two_ways(&asked, format(case.framing), &stream, &case.sending)?;
     let union = &case.set.union;
     let replaced = |text: &String| {
         String::from_utf8(union.replace_all(text.as_bytes(), MARKER.as_bytes()).into_owned()).expect("whole characters")

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::Sending;
 use crate::scan::testing::{PIECES, Random, SETS, Set};
 
 /// Whose events they are. No name in them has a letter that a rule of the pool needs.
@@ -41,13 +42,13 @@ pub(super) struct Case {
     pub shape: Shape,
     pub framing: Framing,
     pub events: Vec<Event>,
-    pub cuts: Vec<usize>,
+    pub sending: Sending,
 }
 
 impl fmt::Debug for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut case = f.debug_struct("Case");
-        case.field("rules", &self.set).field("shape", &self.shape).field("cuts", &self.cuts);
+        case.field("rules", &self.set).field("shape", &self.shape).field("sending", &self.sending);
         let parts = |event: &Event| (event.written_before.clone(), event.written.clone());
         case.field("events", &self.events.iter().map(parts).collect::<Vec<_>>()).finish_non_exhaustive()
     }
@@ -95,7 +96,7 @@ pub(super) fn case(framing: Framing, random: &mut Random, size: usize) -> Case {
             }
         }
     }
-    Case { set: random.pick(&SETS), shape, framing, events, cuts: super::cuts(random) }
+    Case { set: random.pick(&SETS), shape, framing, events, sending: Sending::plain(random) }
 }
 
 fn event(framing: Framing, shape: Shape, ends: &[&str], random: &mut Random) -> Event {

@@ -483,3 +483,33 @@ proptest! {
         prop_assert_eq!(scanner.end(&ending).is_none(), format == StreamFormat::Text);
     }
 }
+
+/// Found by fuzzing: a zero byte was seen in the first chunk of a text and in no other.
+#[test]
+fn a_text_ends_at_its_first_zero_byte_however_it_is_cut() {
+    let rules = StreamRules {
+        rules: Arc::new(RuleSet::compile(vec![Rule::new("x", "X")]).expect("a rule")),
+        action: Action::Block,
+        max_chars: None,
+        max_body_chars: None,
+        house: None,
+    };
+    for (body, leaves) in [
+        (&b"text\0 more"[..], &b"text"[..]),
+        (b" {\"a\\0\": \0}", b""),
+        (b"t\0e\0", b"t"),
+        (b"\0t\0e", b""),
+        (b"  \0", b"  "),
+    ] {
+        for chunk in [1, 2, 3, 4096] {
+            let mut scanner = StreamScanner::new(rules.clone(), StreamFormat::Text, None);
+            let mut out = Vec::new();
+            body.chunks(chunk).for_each(|bytes| scanner.feed(bytes, &mut out));
+            scanner.finish(&mut out);
+            assert!(matches!(scanner.stop(), Some(StreamStop::Unscannable(_))), "{body:?} in chunks of {chunk}");
+            if !leaves.is_empty() {
+                assert_eq!(out, leaves, "{body:?} in chunks of {chunk}");
+            }
+        }
+    }
+}

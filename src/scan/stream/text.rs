@@ -4,6 +4,7 @@
 //! withheld as a whole, and is read both ways at its end; what is no JSON any more is let go as it comes.
 
 use bytes::Bytes;
+use memchr::memchr;
 
 use super::super::{
     body::{self, MARKER, TextFormat, Verdict},
@@ -46,6 +47,11 @@ impl Sink for Nothing {
 impl TextScanner {
     pub(super) fn new(rules: &StreamRules) -> Self {
         Self { channel: Channel::new(&rules.rules, rules.action), held: Vec::new(), base: 0, start: Start::Unknown }
+    }
+
+    /// Bytes of the text that have neither left nor been cut out.
+    pub(super) fn withheld(&self) -> usize {
+        self.held.len()
     }
 
     pub(super) fn held(&self) -> usize {
@@ -103,11 +109,12 @@ impl TextScanner {
     /// Decides how the text begins, if enough of it has come.
     fn begin(&mut self) -> Result<(), StreamStop> {
         const BOM: &[u8] = b"\xEF\xBB\xBF";
-        if self.held.len() < 4 && matches!(self.held.first(), None | Some(0 | 0xEF | 0xFE | 0xFF)) {
-            return Ok(());
-        }
-        if let Some(why) = body::wide_encoding(&self.held) {
-            return Err(StreamStop::Unscannable(why));
+        // Four bytes tell what a mark is. Nothing else waits for them, so that cuts make no difference.
+        if let Some(0 | 0xEF | 0xFE | 0xFF) = self.held.first() {
+            let Some(first) = self.held.first_chunk::<4>() else { return Ok(()) };
+            if let Some(why) = body::wide_encoding(first) {
+                return Err(StreamStop::Unscannable(why));
+            }
         }
         let start = self.held.strip_prefix(BOM).unwrap_or(&self.held).trim_ascii_start();
         self.start = match start.first() {
@@ -132,6 +139,11 @@ impl TextScanner {
         tally: &mut Tally,
         out: &mut Vec<u8>,
     ) -> Result<(), StreamStop> {
+        // As in a body that is held: UTF-8 text has none, wide encodings are full of them.
+        let (bytes, zero) = match memchr(0, bytes) {
+            Some(at) => (&bytes[..at], true),
+            None => (bytes, false),
+        };
         let limit = [rules.max_chars, rules.max_body_chars].into_iter().flatten().min().filter(|_| !rules.observes());
         let left = limit.map(|limit| limit.saturating_sub(self.channel.units));
         let (fits, too_long) = match left.and_then(|left| end_of(bytes, left)) {
@@ -152,7 +164,11 @@ impl TextScanner {
             self.release(rules, tally, out);
         }
         fed.map_err(|Stopped| StreamStop::Blocked)?;
-        if too_long { Err(StreamStop::TooLong) } else { Ok(()) }
+        match (too_long, zero) {
+            (true, _) => Err(StreamStop::TooLong),
+            (false, true) => Err(StreamStop::Unscannable(body::ZERO_BYTES)),
+            (false, false) => Ok(()),
+        }
     }
 
     /// Inspects a text that came whole and was withheld.

@@ -84,3 +84,21 @@ fn invisible_text_inside_of_a_candidate_reaches_the_cap() {
     let (out, stop) = scan(&[View::Strip], Action::Redact, &events(&arguments, 50), 1000);
     assert_eq!((out.len(), stop), (0, Some(StreamStop::Blocked)));
 }
+
+/// Found by fuzzing: the memory of a view was counted as text.
+#[test]
+fn what_is_withheld_of_a_text_is_no_more_than_came() {
+    let rule = Rule::new("script", "<script>").also_through([View::HtmlEntity]);
+    let rules = StreamRules {
+        rules: Arc::new(RuleSet::compile(vec![rule]).expect("a rule")),
+        action: Action::Block,
+        max_chars: None,
+        max_body_chars: None,
+        house: None,
+    };
+    let mut scanner = StreamScanner::new(rules, StreamFormat::Text, None);
+    let mut out = Vec::new();
+    scanner.feed(b"clean &lt;scr", &mut out);
+    assert_eq!((out.as_slice(), scanner.withheld()), (&b"clean "[..], 7));
+    assert!(scanner.held() > 7, "the view's memory is held too");
+}
