@@ -100,10 +100,9 @@ fn agrees(report: &crate::scan::Report, stop: Option<PassageStop>) -> bool {
         }
         (Verdict::Unscannable(one), Some(PassageStop::Unscannable(other))) => *one == other,
         // Several reasons: what comes first in the body, and not first in the list.
-        (Verdict::Malformed(_), Some(PassageStop::Blocked)) => !report.hits.is_empty(),
         (Verdict::Unscannable(_), Some(PassageStop::Blocked | PassageStop::TooLong)) => true,
-        // The text that is too long may be the one that has no end.
-        (Verdict::Malformed(_), Some(PassageStop::TooLong)) => true,
+        // The text that matches or is too long may be the one that has no end, of which the other says nothing.
+        (Verdict::Malformed(_), Some(PassageStop::Blocked | PassageStop::TooLong)) => true,
         (_, Some(PassageStop::TooLong)) => report.too_long,
         (Verdict::TooLong, Some(PassageStop::Blocked)) => true,
         _ => false,
