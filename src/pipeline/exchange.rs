@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::Refusal;
+use super::tail::Screening;
 use crate::observe::{Metrics, Outcome, RuleHits, UnscannedReason, UsageRecord, UsageSlot};
 use crate::policy::{ErrorFormat, Principal, Route};
 use crate::scan::{Action, Direction, RuleHit, RuleSet};
@@ -45,6 +46,8 @@ pub(super) struct Exchange {
     pub(super) response_messages: Option<u64>,
     /// Texts of the request that were only observed to imitate the owner line.
     pub(super) imitations: Arc<AtomicU64>,
+    /// What is known of a request that is scanned while it is forwarded.
+    pub(super) screening: Option<Arc<Screening>>,
     first_byte: Option<Duration>,
     rules: Vec<RuleHits>,
     /// Where a slow response is judged by its first byte.
@@ -84,6 +87,7 @@ impl Exchange {
             request_messages: None,
             response_messages: None,
             imitations: Arc::default(),
+            screening: None,
             first_byte: None,
             rules: Vec::new(),
             streamed: false,
@@ -123,6 +127,10 @@ impl Exchange {
 
     /// The response broke off, by the service's doing unless it was ours.
     pub(super) fn broken_off(&mut self) {
+        if let Some(refusal) = self.screening.as_ref().and_then(|screening| screening.refusal()) {
+            // The service answered before it had the whole request, and lost the rest of it.
+            return self.aborted(&refusal);
+        }
         if self.outcome != Outcome::Aborted {
             self.outcome = Outcome::UpstreamAborted;
         }
@@ -163,6 +171,18 @@ impl Exchange {
         }
     }
 
+    /// What a request that was refused on its way has left unread.
+    pub(super) fn rest_of_body(&self) -> Option<hyper::body::Incoming> {
+        self.screening.as_ref()?.take_rest()
+    }
+
+    /// Takes over what was found in a request while it was forwarded.
+    fn count_screened(&mut self) {
+        if let Some(screening) = self.screening.take() {
+            screening.account(self);
+        }
+    }
+
     /// Counts imitations as the hits that they are; how many there were is known when the body has gone.
     fn count_imitations(&mut self) {
         let count = self.imitations.load(Ordering::Relaxed);
@@ -198,6 +218,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let duration = self.elapsed();
         self.count_imitations();
+        self.count_screened();
         self.metrics.in_flight.dec();
         self.metrics.request(
             self.route_id(),

@@ -19,6 +19,7 @@ mod quota;
 mod refusal;
 mod request;
 mod response;
+mod tail;
 mod target;
 mod websocket;
 
@@ -385,7 +386,7 @@ impl Pipeline {
         refusal.log(exchange.request_id(), exchange.route_id());
         let answer = refusal.response(exchange.format(), exchange.request_id());
         let (mut head, bytes) = answer.into_parts();
-        let drained = match body {
+        let drained = match body.or_else(|| exchange.rest_of_body()) {
             Some(body) if body.is_end_stream() => true,
             Some(body) if !client_waits => request::drain(body).await,
             Some(_) => false,

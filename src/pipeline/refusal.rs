@@ -300,6 +300,20 @@ impl From<crate::upstream::BodyFault> for Refusal {
             BodyFault::TooSlow => Self::RequestTimeout,
             BodyFault::Aborted => Self::RequestAborted,
             BodyFault::Context(error) => Self::BadBody(error.to_string()),
+            BodyFault::Inspected(stop) => stop.into(),
+            BodyFault::NoMemory => Self::Overloaded("the memory budget for held bodies is used up"),
+        }
+    }
+}
+
+impl From<crate::scan::PassageStop> for Refusal {
+    fn from(stop: crate::scan::PassageStop) -> Self {
+        use crate::scan::PassageStop;
+        match stop {
+            PassageStop::Blocked => Self::InputBlocked,
+            PassageStop::TooLong => Self::InputTooLong,
+            PassageStop::Malformed(error) => Self::BadBody(error.to_string()),
+            PassageStop::Unscannable(why) => Self::UnscannableBody(why),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::decode::{Held, Holding, describe_decoded, hold_decoded};
 use super::exchange::Exchange;
 use super::hold::HoldError;
 use super::memory::Lease;
-use super::{Pipeline, Refusal};
+use super::{Pipeline, Refusal, tail};
 use crate::observe::UnscannedReason;
 use crate::policy::{Inspect, Unscannable};
 use crate::scan::{Action, Codings, Direction, Inspection, Report, TextFormat, Verdict, inspect, inspect_query};
@@ -57,6 +57,9 @@ impl Pipeline {
                 return Err(Refusal::UnscannableBody(why));
             }
         };
+        if let Some((format, length)) = tail::streams(content, format, &incoming, rules, exchange) {
+            return self.with_tail_withheld(parts, incoming, body, (format, length), rules, exchange, lease).await;
+        }
         let held = self.hold_request(&mut incoming, content.codings, rules, exchange, lease).await?;
         let text = match (held.text, held.raw) {
             // What is only observed goes on as it came.
@@ -81,12 +84,16 @@ impl Pipeline {
     }
 
     fn streamed(&self, incoming: Incoming, rules: &Inspect, exchange: &Exchange) -> RequestBody {
-        RequestBody::streamed(Streamed {
+        RequestBody::streamed(self.stream(incoming, rules, exchange))
+    }
+
+    pub(super) fn stream(&self, incoming: Incoming, rules: &Inspect, exchange: &Exchange) -> Streamed {
+        Streamed {
             incoming,
             max: rules.max_body,
             timeout: self.body_timeout,
             passed: Arc::clone(&exchange.request_bytes),
-        })
+        }
     }
 
     /// A body that the policy lets through although it cannot be scanned: counted, and still whole before it is sent.
@@ -140,7 +147,7 @@ fn readable(content: Content) -> Result<TextFormat, &'static str> {
     }
 }
 
-fn passes_unscanned(rules: &Inspect) -> bool {
+pub(super) fn passes_unscanned(rules: &Inspect) -> bool {
     rules.action == Action::Observe || rules.unscannable == Unscannable::Pass
 }
 

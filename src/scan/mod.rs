@@ -50,5 +50,8 @@ pub use presets::preset;
 pub use program::{Program, ProgramError};
 pub use rule::{Action, Direction, Rule};
 pub use ruleset::RuleSet;
-pub use stream::{Joining, MessageKind, Messages, StreamFormat, StreamRules, StreamScanner, StreamStop};
+pub use stream::{
+    Joining, MessageKind, Messages, Passage, PassageFormat, PassageStop, StreamFormat, StreamRules, StreamScanner,
+    StreamStop,
+};
 pub use view::View;

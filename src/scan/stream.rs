@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `frames` | events and lines: the queue of what is withheld |
 //! | `messages` | messages of a WebSocket, each a frame |
+//! | `passage` | a request's body, whose end waits for the verdict |
 //! | `text` | a body that is one text |
 //! | `watch` | a JSON document that is only observed |
 //! | `document` | a frame's JSON as strings with their places |
@@ -27,6 +28,7 @@ mod end;
 mod frames;
 mod house;
 mod messages;
+mod passage;
 mod text;
 mod watch;
 
@@ -35,6 +37,7 @@ use std::sync::Arc;
 pub use end::{EndReason, Ending};
 pub use house::{House, Path, Template};
 pub use messages::{Joining, MessageKind, Messages};
+pub use passage::{Passage, PassageFormat, PassageStop};
 
 use super::{
     block::Hit,

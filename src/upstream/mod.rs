@@ -15,7 +15,7 @@ mod request_body;
 mod upgrade;
 
 pub use body::UpstreamBody;
-pub use request_body::{BodyFault, RequestBody, Streamed};
+pub use request_body::{BodyFault, RequestBody, Screen, Streamed};
 pub use upgrade::{Upgrade, UpgradedStream};
 
 use std::sync::Arc;

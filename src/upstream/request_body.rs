@@ -16,6 +16,7 @@ use tokio::time::Sleep;
 
 use crate::context::{SpliceError, Splicer};
 use crate::policy::Timeouts;
+use crate::scan::PassageStop;
 
 /// What was wrong with the client's body while it was being forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,28 @@ pub enum BodyFault {
     Aborted,
     /// The prompt's context could not be put in. The service got no complete request.
     Context(SpliceError),
+    /// The rules refuse it. The service got no complete request.
+    Inspected(PassageStop),
+    /// The memory budget has no room for what is undecided of it.
+    NoMemory,
+}
+
+/// Decides what of a streamed body may be sent.
+pub trait Screen: std::fmt::Debug + Send {
+    /// Reads the next bytes and appends to `ready` what may be sent now.
+    ///
+    /// # Errors
+    /// If nothing more may be sent.
+    fn feed(&mut self, data: Bytes, ready: &mut VecDeque<Bytes>) -> Result<(), BodyFault>;
+
+    /// Ends the body and appends the rest of it to `ready`.
+    ///
+    /// # Errors
+    /// If the body must not be sent to its end.
+    fn finish(&mut self, ready: &mut VecDeque<Bytes>) -> Result<(), BodyFault>;
+
+    /// What was not read of a body after an error.
+    fn give_back(&mut self, rest: Incoming);
 }
 
 /// The body of a request that is sent upstream.
@@ -44,6 +67,20 @@ enum Content {
     Streamed(Streamed),
     /// Streamed, with an insertion on the way.
     Spliced(Box<Spliced>),
+    /// Streamed as far as its screen lets it.
+    Screened(Box<Screened>),
+}
+
+/// A streamed body and what decides about it.
+#[derive(Debug)]
+struct Screened {
+    /// `None` once nothing more is read of it.
+    streamed: Option<Streamed>,
+    screen: Box<dyn Screen>,
+    /// What may be sent.
+    ready: VecDeque<Bytes>,
+    /// Bytes that are still to be sent.
+    left: u64,
 }
 
 /// A streamed body and what is put into it.
@@ -133,8 +170,14 @@ impl RequestBody {
     pub fn held(&self) -> Option<Bytes> {
         match &self.content {
             Content::Held(bytes) => bytes.clone(),
-            Content::Streamed(_) | Content::Spliced(_) => None,
+            Content::Streamed(_) | Content::Spliced(_) | Content::Screened(_) => None,
         }
+    }
+
+    /// A body of `length` bytes that is sent as far as `screen` lets it; `ready` is what it has let go already.
+    pub fn screened(streamed: Streamed, length: u64, screen: Box<dyn Screen>, ready: VecDeque<Bytes>) -> Self {
+        let screened = Screened { streamed: Some(streamed), screen, ready, left: length };
+        Self { content: Content::Screened(Box::new(screened)), shared: Arc::default() }
     }
 
     /// This streamed body with an insertion, from its beginning: `begun` is what was read of it before, and
@@ -203,6 +246,7 @@ impl Body for RequestBody {
             }
             Content::Streamed(streamed) => streamed.poll(&this.shared, cx),
             Content::Spliced(spliced) => spliced.poll(&this.shared, cx),
+            Content::Screened(screened) => screened.poll(&this.shared, cx),
         }
     }
 
@@ -211,6 +255,7 @@ impl Body for RequestBody {
             Content::Held(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Content::Streamed(streamed) => streamed.incoming.is_end_stream(),
             Content::Spliced(spliced) => spliced.ended && spliced.ready.is_empty(),
+            Content::Screened(screened) => screened.left == 0,
         }
     }
 
@@ -219,6 +264,7 @@ impl Body for RequestBody {
             Content::Held(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Content::Streamed(streamed) => streamed.incoming.size_hint(),
             Content::Spliced(_) => SizeHint::default(),
+            Content::Screened(screened) => SizeHint::with_exact(screened.left),
         }
     }
 }
@@ -263,6 +309,54 @@ impl Spliced {
         self.ended = true;
         self.imitations.store(self.splicer.imitations(), Ordering::Relaxed);
         self.splicer.finish()
+    }
+}
+
+impl Screened {
+    fn poll(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        loop {
+            if let Some(piece) = self.ready.pop_front() {
+                shared.polls.fetch_add(1, Ordering::Relaxed);
+                self.left = self.left.saturating_sub(piece.len() as u64);
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            let Some(streamed) = &mut self.streamed else { return Poll::Ready(None) };
+            let frame = match streamed.poll(shared, cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => return Poll::Pending,
+            };
+            let screened = match frame {
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => self.end(),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.take(data),
+                    Err(_) => Ok(()),
+                },
+            };
+            if let Err(fault) = screened {
+                // What was sent so far has no end, so that no service takes it for a request.
+                self.ready.clear();
+                if let Some(streamed) = self.streamed.take() {
+                    self.screen.give_back(streamed.incoming);
+                }
+                return shared.fail(fault);
+            }
+        }
+    }
+
+    fn take(&mut self, data: Bytes) -> Result<(), BodyFault> {
+        self.screen.feed(data, &mut self.ready)?;
+        if self.streamed.as_ref().is_some_and(|streamed| streamed.incoming.is_end_stream()) {
+            self.end()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn end(&mut self) -> Result<(), BodyFault> {
+        self.screen.finish(&mut self.ready)?;
+        self.streamed = None;
+        Ok(())
     }
 }
 

@@ -23,6 +23,7 @@ mod kinde;
 mod kinde_cache;
 mod kinde_list;
 mod kinde_way;
+mod large;
 mod layering;
 mod lifecycle;
 mod limits;

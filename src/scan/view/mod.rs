@@ -32,8 +32,10 @@ use std::{fmt, sync::Arc};
 
 use super::program::Program;
 
+pub(super) use origin::Origin;
 pub use replacer::Replacer;
 pub use scanner::{Blocker, Counter};
+pub(super) use transducer::Transducer;
 
 /// One more decoding of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -20,27 +20,27 @@ struct Run {
 ///
 /// Runs follow each other without a gap in the view. Between them there may be text that the view leaves out.
 #[derive(Debug, Default)]
-pub(super) struct Origin {
+pub(in crate::scan) struct Origin {
     runs: VecDeque<Run>,
 }
 
 impl Origin {
-    pub(super) fn clear(&mut self) {
+    pub(in crate::scan) fn clear(&mut self) {
         self.runs.clear();
     }
 
     /// Runs that are kept.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::scan) fn len(&self) -> usize {
         self.runs.len()
     }
 
     /// Memory, in bytes.
-    pub(super) fn memory(&self) -> usize {
+    pub(in crate::scan) fn memory(&self) -> usize {
         self.runs.capacity() * size_of::<Run>()
     }
 
     /// Adds what the next `len` bytes of the view, which begin at `at`, came from.
-    pub(super) fn push(&mut self, at: u64, len: u64, origin: Range<u64>, linear: bool) {
+    pub(in crate::scan) fn push(&mut self, at: u64, len: u64, origin: Range<u64>, linear: bool) {
         if len == 0 {
             return;
         }
@@ -55,20 +55,20 @@ impl Origin {
     }
 
     /// Forgets what lies before `at` in the view.
-    pub(super) fn trim(&mut self, at: u64) {
+    pub(in crate::scan) fn trim(&mut self, at: u64) {
         while self.runs.front().is_some_and(|run| run.at + run.len <= at) {
             self.runs.pop_front();
         }
     }
 
     /// Where the unit begins that the byte at `at` belongs to. `None` behind the last byte.
-    pub(super) fn start(&self, at: u64) -> Option<u64> {
+    pub(in crate::scan) fn start(&self, at: u64) -> Option<u64> {
         let run = self.run(at)?;
         Some(if run.linear { run.origin + (at - run.at) } else { run.origin })
     }
 
     /// Where the unit ends that the byte before `at` belongs to.
-    pub(super) fn end(&self, at: u64) -> Option<u64> {
+    pub(in crate::scan) fn end(&self, at: u64) -> Option<u64> {
         let last = at.checked_sub(1)?;
         let run = self.run(last)?;
         Some(if run.linear { run.origin + (at - run.at) } else { run.origin + run.origin_len })

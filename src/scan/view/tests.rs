@@ -164,7 +164,7 @@ proptest! {
             // Said to stand byte for byte is what does, and one byte for another.
             assert_eq!(unit.linear, unit.text == &text[read - raw..read] || (raw, unit.text.len()) == (1, 1));
         };
-        let mut transducer = transducer::Transducer::new(view);
+        let mut transducer = Transducer::new(view);
         for chunk in chunks(&text, &cuts) {
             transducer.feed(chunk, &mut add);
         }

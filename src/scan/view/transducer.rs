@@ -3,7 +3,7 @@
 use super::View;
 
 /// What the next bytes of a text are in a view.
-pub(super) struct Unit<'a> {
+pub(in crate::scan) struct Unit<'a> {
     /// The bytes of the view, perhaps none.
     pub text: &'a [u8],
     /// How many bytes of the text they stand for, all together unless `linear`.
@@ -13,7 +13,7 @@ pub(super) struct Unit<'a> {
 }
 
 /// Turns a text into its view, unit by unit. Where units begin and end does not depend on the chunks.
-pub(super) struct Transducer {
+pub(in crate::scan) struct Transducer {
     view: View,
     /// The start of a unit that is not decided, without its padding: a few bytes, at most [`fold`](super::fold)'s
     /// longest segment.
@@ -24,27 +24,27 @@ pub(super) struct Transducer {
 }
 
 impl Transducer {
-    pub(super) fn new(view: View) -> Self {
+    pub(in crate::scan) fn new(view: View) -> Self {
         Self { view, undecided: Vec::new(), padding: 0, out: Vec::new() }
     }
 
-    pub(super) fn reset(&mut self) {
+    pub(in crate::scan) fn reset(&mut self) {
         self.undecided.clear();
         self.padding = 0;
     }
 
     /// Bytes of the text that belong to no unit yet.
-    pub(super) fn undecided(&self) -> u64 {
+    pub(in crate::scan) fn undecided(&self) -> u64 {
         self.undecided.len() as u64 + self.padding
     }
 
     /// The undecided unit so far, without its padding.
-    pub(super) fn beginning(&self) -> &[u8] {
+    pub(in crate::scan) fn beginning(&self) -> &[u8] {
         &self.undecided
     }
 
     /// Reads the next bytes of the text.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Unit<'_>)) {
+    pub(in crate::scan) fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Unit<'_>)) {
         loop {
             if self.undecided.is_empty() {
                 let (plain, rest) = bytes.split_at(self.view.plain(bytes));
@@ -66,7 +66,7 @@ impl Transducer {
     }
 
     /// Ends the text.
-    pub(super) fn finish(&mut self, mut each: impl FnMut(Unit<'_>)) {
+    pub(in crate::scan) fn finish(&mut self, mut each: impl FnMut(Unit<'_>)) {
         self.decide(true, &mut each);
     }
 
