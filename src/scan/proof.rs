@@ -10,6 +10,7 @@
 //! under test takes part, but for the scanner of one text in the question how long it waits: that one is held against
 //! every match of every short text by `block::tests`.
 
+mod mixed;
 mod reader;
 mod texts;
 mod wire;
