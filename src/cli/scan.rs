@@ -72,6 +72,13 @@ struct Task {
     max_held: u64,
 }
 
+impl Task {
+    /// The strictest action of the rules that matched.
+    fn acted(&self, hits: &[RuleHit]) -> Option<Action> {
+        hits.iter().map(|hit| self.what.rules.action_of(hit.rule, self.what.action)).max()
+    }
+}
+
 pub(super) fn run(args: &ScanArgs) -> ExitCode {
     let scanned = task(args).and_then(|task| {
         let outcome = scan(&task, args.format, args.chunk, &mut io::stdin().lock(), &mut io::stdout().lock())?;
@@ -102,6 +109,11 @@ fn task(args: &ScanArgs) -> Result<Task, String> {
     });
     let action = args.action.or(section.map(|section| section.action)).unwrap_or(Action::Block);
     let rules = match (rules.is_empty(), section) {
+        (true, Some(section)) if section.rules.is_mixed() && ![Action::Observe, section.action].contains(&action) => {
+            return Err(told(
+                "the rules of the configuration have actions of their own: use `--action observe`, or none",
+            ));
+        }
         (true, Some(section)) => Arc::clone(&section.rules),
         _ => Arc::new(RuleSet::compile_for(rules, action).map_err(told)?),
     };
@@ -214,8 +226,8 @@ fn streamed(
         Some(StreamStop::Unscannable(why)) => return Err(told(format!("the proxy would refuse this stream: {why}"))),
     };
     let released = deliver(&mut out)?;
-    let places = scanner.places().cloned().unwrap_or_default();
-    let word = Word::of(task.what.action, stopped.is_some(), !scanner.hits().is_empty());
+    let places = scanner.places().unwrap_or_default();
+    let word = Word::of(task.acted(&scanner.hits()), stopped.is_some());
     Ok(Outcome { word, reason: stopped.filter(|_| places.total() == 0), places, held_max, released })
 }
 
@@ -260,9 +272,8 @@ fn whole(
     };
     let passes = passes.unwrap_or_default();
     write(to, &passes)?;
-    let hit = report.hits.iter().any(|hit: &RuleHit| hit.count > 0);
     Ok(Outcome {
-        word: Word::of(task.what.action, stopped.is_some(), hit),
+        word: Word::of(task.acted(&report.hits), stopped.is_some()),
         reason: stopped.filter(|_| places.total() == 0),
         places,
         held_max: body.len() as u64,

@@ -90,6 +90,11 @@ impl<'a> Section<'a> {
         Field::Broken
     }
 
+    /// Whether an unknown key was probably meant to be one of these.
+    pub fn is_misspelled(&self, keys: &[&str]) -> bool {
+        self.misspelled.iter().any(|meant| keys.contains(meant))
+    }
+
     /// A section below this one; when it is left out or broken, `None`.
     pub fn section<T>(&self, key: &str, keys: &'static Keys, read: impl FnOnce(&Section<'a>) -> T) -> Option<T> {
         Section::open(self.get(key)?, keys).map(|section| read(&section))

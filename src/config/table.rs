@@ -98,7 +98,7 @@ fn limits(limits: &[Arc<Limit>]) -> String {
 fn inspect(inspect: &Inspect) -> String {
     let mut parts = Vec::new();
     if !inspect.rules.is_empty() {
-        parts.push(rule_list(&inspect.rules));
+        parts.push(rule_list(&inspect.rules, inspect.action));
     }
     parts.extend(inspect.max_chars.map(|chars| format!("{chars} chars")));
     parts.extend(inspect.max_body_chars.map(|chars| format!("{chars} chars in all")));
@@ -109,7 +109,12 @@ fn inspect(inspect: &Inspect) -> String {
         let places: Vec<_> = house.join.iter().map(|path| path.as_str()).collect();
         format!("joins {}", places.join(", "))
     }));
-    format!("{}: {}", action(inspect.action), parts.join(", "))
+    format!("{}: {}", action_of(inspect), parts.join(", "))
+}
+
+/// The action of all rules, or that each has its own.
+fn action_of(inspect: &Inspect) -> &'static str {
+    if inspect.rules.is_mixed() { "by rule" } else { action(inspect.action) }
 }
 
 fn action(action: Action) -> &'static str {
@@ -122,16 +127,22 @@ fn action(action: Action) -> &'static str {
 }
 
 /// The rules as the file names them, and the views that they read through: where only some of them do, how many.
-fn rule_list(rules: &RuleSet) -> String {
+fn rule_list(rules: &RuleSet, mode: Action) -> String {
     let all = rules.rule_ids().len();
     let view = |(view, some)| if some == all { format!("{view}") } else { format!("{view} ({some} of {all})") };
-    let views: Vec<String> = rules.views().map(view).collect();
-    let names = rule_names(rules.rule_ids()).join(", ");
+    let views: Vec<String> = rules.views().into_iter().map(view).collect();
+    let mut first = 0;
+    let name = |(name, count): (String, usize)| {
+        let own = action(rules.action_of(first, mode));
+        first += count;
+        if rules.is_mixed() { format!("{name} ({own})") } else { name }
+    };
+    let names = rule_names(rules.rule_ids()).into_iter().map(name).collect::<Vec<_>>().join(", ");
     if views.is_empty() { names } else { format!("{names} through {}", views.join(", ")) }
 }
 
-/// Rule ids as the file names them: the rules of a preset by its name.
-fn rule_names(mut ids: &[Arc<str>]) -> Vec<String> {
+/// Rule ids as the file names them, the rules of a preset by its name; with how many rules each is.
+fn rule_names(mut ids: &[Arc<str>]) -> Vec<(String, usize)> {
     let mut names = Vec::new();
     while let [first, rest @ ..] = ids {
         let whole = presets::NAMES.into_iter().find_map(|name| {
@@ -141,11 +152,11 @@ fn rule_names(mut ids: &[Arc<str>]) -> Vec<String> {
         });
         match whole {
             Some((name, length)) => {
-                names.push(name.to_owned());
+                names.push((name.to_owned(), length));
                 ids = &ids[length..];
             }
             None => {
-                names.push(first.to_string());
+                names.push((first.to_string(), 1));
                 ids = rest;
             }
         }
@@ -162,7 +173,7 @@ fn rules(policy: &Policy) -> Vec<[String; 3]> {
             Some(bytes) => format!("{bytes} bytes"),
             None => "unbounded".to_owned(),
         };
-        let row = [rule_list(&inspect.rules), action(inspect.action).to_owned(), hold];
+        let row = [rule_list(&inspect.rules, inspect.action), action_of(inspect).to_owned(), hold];
         if !rows.contains(&row) {
             rows.push(row);
         }

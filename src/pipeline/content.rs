@@ -71,8 +71,8 @@ impl Content {
             Kind::Text(TextFormat::Json) => Some(BodyClass::Json),
             Kind::Text(TextFormat::Text | TextFormat::Coded(_)) => Some(BodyClass::Text),
             Kind::Text(TextFormat::Multipart(_)) => Some(BodyClass::Multipart),
-            Kind::EventStream => Some(BodyClass::EventStream),
-            Kind::Ndjson => Some(BodyClass::Ndjson),
+            Kind::EventStream | Kind::Text(TextFormat::Events) => Some(BodyClass::EventStream),
+            Kind::Ndjson | Kind::Text(TextFormat::Lines) => Some(BodyClass::Ndjson),
             Kind::Text(TextFormat::Form) | Kind::Other | Kind::Unclear => None,
         }
     }

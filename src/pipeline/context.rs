@@ -52,7 +52,7 @@ impl Pipeline {
         }
         let codings = Content::of(&parts.headers).codings;
         let body = if codings.is_empty() { body } else { self.decoded(parts, body, codings, route, lease).await? };
-        let imitation = match route.request.action {
+        let imitation = match route.request.section {
             Action::Observe => Imitation::Observed,
             Action::Redact | Action::Sanitize | Action::Block => Imitation::Refused,
         };

@@ -149,8 +149,9 @@ impl Exchange {
 
     /// Notes what the rules found in one body.
     pub(super) fn inspected(&mut self, rules: &RuleSet, action: Action, direction: Direction, hits: &[RuleHit]) {
-        let (direction, action) = (direction_name(direction), action_name(action));
+        let direction = direction_name(direction);
         for hit in hits {
+            let action = action_name(rules.action_of(hit.rule, action));
             let rule = &rules.rule_ids()[hit.rule];
             self.metrics.rule_hits(rule, direction, action, hit.count);
             match self.rules.iter_mut().find(|known| known.rule == *rule && known.direction == direction) {

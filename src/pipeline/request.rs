@@ -141,9 +141,10 @@ fn readable(content: Content) -> Result<TextFormat, &'static str> {
     match (content.kind, content.problem) {
         (_, Some(problem)) => Err(problem),
         (Kind::Text(format), None) => Ok(format),
-        (Kind::EventStream | Kind::Ndjson | Kind::Other | Kind::Unclear, None) => {
-            Err("this content type is not inspected yet")
-        }
+        // What a client says comes whole: nothing in it waits for more.
+        (Kind::EventStream, None) => Ok(TextFormat::Events),
+        (Kind::Ndjson, None) => Ok(TextFormat::Lines),
+        (Kind::Other | Kind::Unclear, None) => Err("this content type is not inspected yet"),
     }
 }
 

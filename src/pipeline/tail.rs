@@ -47,13 +47,15 @@ pub(super) fn streams(
     let format = match format {
         TextFormat::Json => PassageFormat::Json,
         TextFormat::Text => PassageFormat::Text,
-        TextFormat::Form | TextFormat::Multipart(_) | TextFormat::Coded(_) => return None,
+        TextFormat::Form | TextFormat::Multipart(_) | TextFormat::Coded(_) | TextFormat::Lines | TextFormat::Events => {
+            return None;
+        }
     };
     let length = incoming.size_hint().exact().filter(|&length| length > HELD)?;
     let route = exchange.route.as_ref()?;
     // An assertion names the body's digest, and what is put into a prompt needs all of it.
     let needs_all = route.assertion.is_some() || route.context.is_some() || route.websocket;
-    let changes = !content.codings.is_empty() || rules.action.rewrites();
+    let changes = !content.codings.is_empty() || rules.action.rewrites() || rules.rules.is_mixed();
     (!needs_all && !changes).then_some((format, length))
 }
 

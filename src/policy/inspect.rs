@@ -9,8 +9,10 @@ use crate::scan::{Action, BinaryParts, RuleSet};
 #[derive(Clone, Debug)]
 pub struct Inspect {
     pub rules: Arc<RuleSet>,
-    /// What happens on a hit of any of `rules`.
+    /// What a body is inspected as: what happens on a hit of any of `rules` that has no action of its own.
     pub action: Action,
+    /// What the section says, for rules that stand beside `rules`.
+    pub section: Action,
     /// Longest single text, in UTF-16 code units.
     pub max_chars: Option<u64>,
     /// All texts of a body together, in UTF-16 code units.

@@ -7,18 +7,21 @@
 //! the request.
 
 mod decoded;
+mod framed;
 mod locate;
 mod parts;
 mod ranges;
 mod rewrite;
 mod splice;
 mod survey;
+mod tally;
 
 use std::fmt;
 
 use bytes::Bytes;
 
 pub use locate::locate;
+pub(super) use locate::locate_acting;
 
 use super::{
     rule::Action,
@@ -31,6 +34,7 @@ use super::{
     },
 };
 use survey::Survey;
+use tally::Tally;
 
 /// What [`Action::Redact`] writes in place of a match. It needs no escape in JSON, and
 /// begins and ends with a character that is no part of a word, so that it seldom
@@ -54,6 +58,10 @@ pub enum TextFormat {
     Multipart(Boundary),
     /// One text in another charset than UTF-8, read as its bytes are too.
     Coded(Charset),
+    /// A JSON document on each line. No string is a piece of another.
+    Lines,
+    /// `text/event-stream`. No string is a piece of another.
+    Events,
 }
 
 impl TextFormat {
@@ -63,7 +71,9 @@ impl TextFormat {
         match self {
             // In UTF-8 a text has at most three bytes for each of its own, and is decoded, copied and rewritten.
             Self::Coded(_) => 3 * (2 * len + rewritten) + rewritten,
-            Self::Json | Self::Text | Self::Form | Self::Multipart(_) => rewritten,
+            // An event is copied where its data has several lines, and rewritten before the body is.
+            Self::Events => len + 2 * rewritten,
+            Self::Json | Self::Text | Self::Form | Self::Multipart(_) | Self::Lines => rewritten,
         }
     }
 }
@@ -90,6 +100,18 @@ pub struct Inspection<'a> {
     pub max_body_chars: Option<u64>,
     /// What happens to binary parts.
     pub binary_parts: BinaryParts,
+}
+
+impl<'a> Inspection<'a> {
+    /// The same, by other rules; lengths are left to this one.
+    fn with(&self, rules: &'a RuleSet, action: Action) -> Self {
+        Self { rules, action, max_chars: None, max_body_chars: None, binary_parts: self.binary_parts }
+    }
+
+    /// The rules that block whatever is cut out for others.
+    fn strict(&self) -> Option<&'a RuleSet> {
+        self.rules.strict().filter(|_| self.action.rewrites()).map(|rules| &**rules)
+    }
 }
 
 /// How a body is not what it is said to be.
@@ -159,8 +181,40 @@ pub struct Report {
     pub binary: u64,
 }
 
+impl Report {
+    /// Adds the hits of rules that are only observed, none of which is among its own.
+    fn observed(&mut self, hits: Vec<RuleHit>) {
+        if self.verdict == Verdict::Clean && !hits.is_empty() {
+            self.verdict = Verdict::Observed;
+        }
+        self.hits.extend(hits);
+        self.hits.sort_by_key(|hit| hit.rule);
+    }
+}
+
 /// Inspects a body.
 pub fn inspect(body: &Bytes, format: TextFormat, what: &Inspection<'_>) -> Report {
+    let mut report = inspect_acting(body, format, what);
+    if let Some(rules) = what.rules.observed() {
+        let seen = inspect_one(body, format, &what.with(rules, Action::Observe));
+        report.observed(seen.hits);
+    }
+    report
+}
+
+/// Inspects a body without the rules that are only observed beside others.
+pub(super) fn inspect_acting(body: &Bytes, format: TextFormat, what: &Inspection<'_>) -> Report {
+    if let Some(rules) = what.strict() {
+        let report = inspect_one(body, format, &what.with(rules, Action::Block));
+        if report.verdict == Verdict::Blocked {
+            return report;
+        }
+    }
+    inspect_one(body, format, what)
+}
+
+/// Inspects a body by what one set of rules acts on.
+fn inspect_one(body: &Bytes, format: TextFormat, what: &Inspection<'_>) -> Report {
     if body.is_empty() {
         return Tally::new(what).report(what, Verdict::Clean);
     }
@@ -170,6 +224,8 @@ pub fn inspect(body: &Bytes, format: TextFormat, what: &Inspection<'_>) -> Repor
         TextFormat::Form => inspect_form(body, what),
         TextFormat::Multipart(boundary) => parts::inspect(body, &boundary, what),
         TextFormat::Coded(charset) => decoded::inspect(body, charset, what),
+        TextFormat::Lines => framed::lines(body, what),
+        TextFormat::Events => framed::events(body, what),
     }
 }
 
@@ -178,10 +234,17 @@ pub fn inspect(body: &Bytes, format: TextFormat, what: &Inspection<'_>) -> Repor
 /// A query is never rewritten: where the action would, the verdict is
 /// [`Verdict::Blocked`].
 pub fn inspect_query(query: &str, what: &Inspection<'_>) -> Report {
-    let mut survey = Survey::new(what);
-    fields(query.as_bytes(), &mut survey);
-    let blocked = survey.is_hit();
-    survey.into_tally().without_rewriting(what, blocked)
+    let one = |what: &Inspection<'_>| {
+        let mut survey = Survey::new(what);
+        fields(query.as_bytes(), &mut survey);
+        let blocked = survey.is_hit();
+        survey.into_tally().without_rewriting(what, blocked)
+    };
+    let mut report = one(what);
+    if let Some(rules) = what.rules.observed() {
+        report.observed(one(&what.with(rules, Action::Observe)).hits);
+    }
+    report
 }
 
 fn inspect_json(body: &Bytes, what: &Inspection<'_>) -> Report {
@@ -315,92 +378,6 @@ pub(super) fn wide_encoding(body: &[u8]) -> Option<&'static str> {
         [0, 0, 0xFE, 0xFF, ..] => Some("UTF-32 text"),
         _ if memchr::memchr(0, body).is_some() => Some(ZERO_BYTES),
         _ => None,
-    }
-}
-
-/// Hits and lengths of one body while it is read.
-struct Tally {
-    /// By rule.
-    counts: Vec<u64>,
-    chars: u64,
-    longest: u64,
-    binary: u64,
-}
-
-impl Tally {
-    fn new(what: &Inspection<'_>) -> Self {
-        Self { counts: vec![0; what.rules.rule_ids().len()], chars: 0, longest: 0, binary: 0 }
-    }
-
-    /// Adds what was found in one part of the body.
-    fn add(&mut self, part: &Report) {
-        for hit in &part.hits {
-            self.counts[hit.rule] += hit.count;
-        }
-        self.chars += part.chars;
-        self.longest = self.longest.max(part.longest);
-    }
-
-    fn join(&mut self, other: &Self) {
-        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
-        self.chars += other.chars;
-        self.longest = self.longest.max(other.longest);
-    }
-
-    fn length(&mut self, chars: u64) {
-        self.chars += chars;
-        self.longest = self.longest.max(chars);
-    }
-
-    fn too_long(&self, what: &Inspection<'_>) -> bool {
-        what.max_chars.is_some_and(|max| self.longest > max) || what.max_body_chars.is_some_and(|max| self.chars > max)
-    }
-
-    fn hits(&self) -> Vec<RuleHit> {
-        let all = self.counts.iter().enumerate();
-        all.filter(|&(_, &count)| count > 0).map(|(rule, &count)| RuleHit { rule, count }).collect()
-    }
-
-    /// The report on a body that no action rewrote.
-    fn without_rewriting(self, what: &Inspection<'_>, blocked: bool) -> Report {
-        let verdict = if blocked {
-            Verdict::Blocked
-        } else if what.action == Action::Observe {
-            match self.too_long(what) || self.counts.iter().any(|&count| count > 0) {
-                true => Verdict::Observed,
-                false => Verdict::Clean,
-            }
-        } else {
-            self.or_too_long(what, Verdict::Clean)
-        };
-        self.report(what, verdict)
-    }
-
-    /// The verdict on a body that the rules let pass.
-    fn or_too_long(&self, what: &Inspection<'_>, verdict: Verdict) -> Verdict {
-        if self.too_long(what) { Verdict::TooLong } else { verdict }
-    }
-
-    fn report(self, what: &Inspection<'_>, verdict: Verdict) -> Report {
-        Report {
-            verdict,
-            hits: self.hits(),
-            chars: self.chars,
-            longest: self.longest,
-            too_long: self.too_long(what),
-            binary: self.binary,
-        }
-    }
-
-    /// Adds the hits of rules that `hits` lacks: the same match, read in two ways, is
-    /// one.
-    fn add_missing_to(&self, hits: &mut Vec<RuleHit>) {
-        for hit in self.hits() {
-            if hits.iter().all(|known| known.rule != hit.rule) {
-                hits.push(hit);
-            }
-        }
-        hits.sort_by_key(|hit| hit.rule);
     }
 }
 

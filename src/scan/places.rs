@@ -50,6 +50,13 @@ impl Places {
         self.list.push(Place { rule: hit.rule, start: hit.start, end: hit.end, channel });
     }
 
+    /// Adds those that another reading found.
+    pub(super) fn join(&mut self, other: &Self) {
+        self.total += other.total;
+        let room = MAX_PLACES - self.list.len();
+        self.list.extend(other.list.iter().take(room).cloned());
+    }
+
     /// The first [`MAX_PLACES`] of them.
     pub fn list(&self) -> &[Place] {
         &self.list

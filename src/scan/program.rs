@@ -67,15 +67,22 @@ impl Program {
     /// # Errors
     /// Names the rule that cannot be used, and why.
     pub fn compile_for(rules: &[Rule], semantics: Semantics) -> Result<Self, ProgramError> {
-        let parsed = rules.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
-        let dfa = determinize(&parsed, semantics).map_err(|TooLarge| too_large(rules))?;
-        let table = Table::new(&dfa, semantics);
-        Ok(Self {
-            ids: rules.iter().map(|rule| Arc::clone(&rule.id)).collect(),
-            semantics,
-            max_hold: table.longest_hold(semantics == Semantics::Every),
-            table,
-        })
+        let all: Vec<usize> = (0..rules.len()).collect();
+        Self::compile_some(rules, &all, semantics)
+    }
+
+    /// Compiles those of `rules` whose indices are `some`. What it reports are still indices among all of them.
+    ///
+    /// # Errors
+    /// As [`compile_for`](Self::compile_for).
+    pub(super) fn compile_some(rules: &[Rule], some: &[usize], semantics: Semantics) -> Result<Self, ProgramError> {
+        let ids = rules.iter().map(|rule| Arc::clone(&rule.id)).collect();
+        let rules: Vec<&Rule> = some.iter().map(|&rule| &rules[rule]).collect();
+        let parsed = rules.iter().map(|rule| parse(rule)).collect::<Result<Vec<_>, _>>()?;
+        let dfa = determinize(&parsed, semantics).map_err(|TooLarge| too_large(&rules))?;
+        let mut table = Table::new(&dfa, semantics);
+        table.rename(some);
+        Ok(Self { ids, semantics, max_hold: table.longest_hold(semantics == Semantics::Every), table })
     }
 
     /// The id of the rule with this index, in the order of compilation.
@@ -249,7 +256,7 @@ fn determinize(rules: &[Hir], semantics: Semantics) -> Result<Dfa, TooLarge> {
 }
 
 /// Names the first rule that is too large alone, or else all of them together.
-fn too_large(rules: &[Rule]) -> ProgramError {
+fn too_large(rules: &[&Rule]) -> ProgramError {
     let alone =
         rules.iter().find(|rule| parse(rule).is_ok_and(|hir| determinize(&[hir], Semantics::LeftmostFirst).is_err()));
     let rule = match alone {

@@ -13,6 +13,7 @@
 //! every match of every short text by `block::tests`.
 
 mod coded;
+mod mixed;
 mod reader;
 mod texts;
 mod wire;

@@ -28,6 +28,27 @@ impl Rule {
         Self { id: id.into(), pattern: pattern.into(), views: Vec::new() }
     }
 
+    /// A rule that looks for any of `literals`, and of those that begin at one place for the longest. With
+    /// `ignore_case` the letters of ASCII are the same in both cases, and those alone.
+    pub fn of_literals(id: impl Into<Arc<str>>, literals: &[impl AsRef<str>], ignore_case: bool) -> Self {
+        let mut literals: Vec<&str> = literals.iter().map(AsRef::as_ref).collect();
+        // Of alternatives the first is preferred.
+        literals.sort_by_key(|literal| std::cmp::Reverse(literal.len()));
+        let mut pattern = String::new();
+        for (i, literal) in literals.into_iter().enumerate() {
+            if i > 0 {
+                pattern.push('|');
+            }
+            for c in literal.chars() {
+                match c.is_ascii_alphabetic() && ignore_case {
+                    true => pattern.extend(['[', c.to_ascii_lowercase(), c.to_ascii_uppercase(), ']']),
+                    false => pattern.push_str(&regex_syntax::escape(c.encode_utf8(&mut [0; 4]))),
+                }
+            }
+        }
+        Self::new(id, pattern)
+    }
+
     /// The same rule, which also reads texts through `views`.
     pub fn also_through(mut self, views: impl IntoIterator<Item = View>) -> Self {
         self.views.extend(views);

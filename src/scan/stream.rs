@@ -74,6 +74,13 @@ impl StreamRules {
         self.action == Action::Observe
     }
 
+    /// What the rules that are only observed beside others are asked.
+    fn of_observed(&self) -> Option<Self> {
+        let rules = Arc::clone(self.rules.observed()?);
+        let (action, house) = (Action::Observe, self.house.clone());
+        Some(Self { rules, action, max_chars: None, max_body_chars: None, house })
+    }
+
     fn inspection(&self) -> Inspection<'_> {
         Inspection {
             rules: &self.rules,
@@ -135,6 +142,8 @@ pub struct StreamScanner {
     wire: Wire,
     stop: Option<StreamStop>,
     tally: Tally,
+    /// Reads the same by the rules that are only observed beside others.
+    watch: Option<Box<StreamScanner>>,
 }
 
 enum Wire {
@@ -181,6 +190,7 @@ impl Counts {
 impl StreamScanner {
     /// A scanner at the start of a stream.
     pub fn new(rules: StreamRules, format: StreamFormat, declared: Option<Vendor>) -> Self {
+        let watch = rules.of_observed().map(|rules| Box::new(Self::new(rules, format, declared)));
         let wire = match format {
             StreamFormat::Events => Wire::Frames(Box::new(FrameScanner::new(&rules, Framing::Events, declared))),
             StreamFormat::Lines => Wire::Frames(Box::new(FrameScanner::new(&rules, Framing::Lines, declared))),
@@ -189,12 +199,13 @@ impl StreamScanner {
         };
         let counts = Counts { by_rule: vec![0; rules.rules.rule_ids().len()], places: None };
         let tally = Tally { counts, released: 0, unread: Unread::default() };
-        Self { rules, wire, stop: None, tally }
+        Self { rules, wire, stop: None, tally, watch }
     }
 
     /// Notes from now on where rules match, which costs nothing while none does.
     pub fn with_places(mut self) -> Self {
         self.tally.counts.places = Some(Box::default());
+        self.watch = self.watch.map(|watch| Box::new(watch.with_places()));
         self
     }
 
@@ -202,8 +213,12 @@ impl StreamScanner {
     /// count from the first piece on. That of any other string is its path, its offsets count from its start.
     ///
     /// `None` unless [`with_places`](Self::with_places) asked for them.
-    pub fn places(&self) -> Option<&Places> {
-        self.tally.counts.places.as_deref()
+    pub fn places(&self) -> Option<Places> {
+        let mut places = self.tally.counts.places.as_deref()?.clone();
+        if let Some(watched) = self.watch.as_ref().and_then(|watch| watch.places()) {
+            places.join(&watched);
+        }
+        Some(places)
     }
 
     /// Scans the next bytes and appends to `out` what may leave. Nothing leaves after a stop.
@@ -229,6 +244,7 @@ impl StreamScanner {
         if self.stop.is_some() {
             return;
         }
+        self.watch(bytes);
         let (rules, tally) = (&self.rules, &mut self.tally);
         let result = match (&mut self.wire, bytes) {
             (Wire::Frames(frames), Some(bytes)) => frames.feed(rules, bytes, tally, out),
@@ -244,6 +260,14 @@ impl StreamScanner {
         }
     }
 
+    /// Shows bytes, or the end, to the rules that are only observed.
+    fn watch(&mut self, bytes: Option<&[u8]>) {
+        if let Some(watch) = &mut self.watch {
+            // What is observed passes; here it passes elsewhere.
+            watch.advance(bytes, &mut Vec::new());
+        }
+    }
+
     /// Why nothing more may leave; under [`Action::Observe`], why nothing more is read.
     pub fn stop(&self) -> Option<StreamStop> {
         self.stop
@@ -251,11 +275,12 @@ impl StreamScanner {
 
     /// Memory that is held for what is withheld, in bytes, about.
     pub fn held(&self) -> usize {
-        match &self.wire {
+        let held = match &self.wire {
             Wire::Frames(frames) => frames.held(),
             Wire::Text(text) => text.held(),
             Wire::Document(_) => 0,
-        }
+        };
+        held + self.watch.as_ref().map_or(0, |watch| watch.held())
     }
 
     /// Bytes of the stream that came and have neither left nor been cut out.
@@ -272,7 +297,8 @@ impl StreamScanner {
         self.tally.released
     }
 
-    /// The rules that matched so far, in the order of the rule set.
+    /// The rules that matched so far, in the order of the rule set. Those of rules that are only observed beside others
+    /// are of all that came, also behind what stopped the stream.
     pub fn hits(&self) -> Vec<RuleHit> {
         let mut counts = self.tally.counts.by_rule.clone();
         let observed = match &self.wire {
@@ -282,6 +308,9 @@ impl StreamScanner {
         };
         for channel in observed {
             counts.iter_mut().zip(channel).for_each(|(count, more)| *count += more);
+        }
+        for hit in self.watch.iter().flat_map(|watch| watch.hits()) {
+            counts[hit.rule] += hit.count;
         }
         let all = counts.into_iter().enumerate();
         all.filter(|&(_, count)| count > 0).map(|(rule, count)| RuleHit { rule, count }).collect()

@@ -159,3 +159,56 @@ async fn validators_of_the_old_bytes_do_not_stay_on_rewritten_ones() {
     assert_eq!(rewritten.head.field("content-md5"), None);
     assert_eq!(proxy.get("/redact?clean").send().await.head.field("etag"), Some("\"1\""));
 }
+
+#[tokio::test]
+async fn each_rule_has_its_own_action_and_one_that_observes_changes_nothing() {
+    const CONFIG: &str = "
+rules:
+  - {id: codename, literals: [Project Bluebird, bluebird], ignore_case: true, action: redact}
+  - {id: new, pattern: heron, action: observe}
+  - {id: asked, pattern: robin, direction: request}
+defaults: {upstream: ai, request: {rules: []}, response: {rules: []}}
+routes:
+  - {id: mixed, path: /mixed, public: true, request: {rules: [codename, new, asked]}, response: {rules: [new]}}
+";
+    let origin = echo().await;
+    let proxy = Proxy::builder(&origin).config(CONFIG).start().await;
+    let sent = r#"{"a": "heron, project BLUEBIRD and heron\u0021"}"#;
+    let answer = proxy.post("/mixed").json(sent).send().await;
+    assert_eq!(answer.text(), r#"{"a": "heron, [removed] and heron\u0021"}"#);
+    let untouched = "{\"a\":\t\"heron \\u0068eron\"}";
+    assert_eq!(proxy.post("/mixed").json(untouched).send().await.text(), untouched);
+    let blocked = proxy.post("/mixed").json(r#"{"a": "robin, heron and bluebird"}"#).send().await;
+    assert_eq!(blocked.code(), "AI_INPUT_BLOCKED");
+    for (rule, direction, action, count) in [
+        ("codename", "request", "redact", 1.0),
+        ("asked", "request", "block", 1.0),
+        ("new", "request", "observe", 5.0),
+        ("new", "response", "observe", 4.0),
+    ] {
+        let line = format!(r#"keyward_rule_hits_total{{action="{action}",direction="{direction}",rule="{rule}"}}"#);
+        assert_eq!(proxy.metric(&line).await, count, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn requests_of_lines_and_events_are_read_document_by_document() {
+    let origin = echo().await;
+    let proxy = Proxy::builder(&origin).config(CONFIG).start().await;
+    let clean = "\u{feff}{\"a\":\"project\"}\r\n\r\n{\"a\":\"bluebird\"}";
+    for kind in ["application/x-ndjson", "application/jsonl", "application/json-seq"] {
+        let answer = proxy.post("/html").body(kind, clean).send().await;
+        assert_eq!((answer.status, answer.text()), (200, clean.to_owned()), "{kind}");
+        proxy.post("/redact").body(kind, "{\"a\":1}\n{\"a\":\"project\\u0020bluebird!\"}\n").send().await;
+        let received = origin.received().pop().expect("a request");
+        assert_eq!(String::from_utf8_lossy(&received.body), "{\"a\":1}\n{\"a\":\"[removed]!\"}\n", "{kind}");
+        let broken = proxy.post("/redact").body(kind, "{\"a\":1}{}\n").send().await;
+        assert!(broken.status == 400 && broken.text().contains("Bad request body"), "{}", broken.text());
+    }
+    proxy.post("/redact").body("text/event-stream", "data: project bluebird\n\n").send().await;
+    let received = origin.received().pop().expect("a request");
+    assert_eq!(String::from_utf8_lossy(&received.body), "data: [removed]\n\n");
+    proxy.post("/sanitize").body("text/event-stream", "data: a<script>x</script>b\n\n").send().await;
+    let received = origin.received().pop().expect("a request");
+    assert_eq!(String::from_utf8_lossy(&received.body), "data: ab\n\n");
+}

@@ -18,14 +18,15 @@ pub(super) enum Word {
 }
 
 impl Word {
-    pub(super) fn of(action: Action, stopped: bool, hit: bool) -> Self {
-        match action {
+    /// `acted` is the strictest action of the rules that matched.
+    pub(super) fn of(acted: Option<Action>, stopped: bool) -> Self {
+        match acted {
             _ if stopped => Self::Blocked,
-            _ if !hit => Self::Clean,
-            Action::Block => Self::Blocked,
-            Action::Redact => Self::Redacted,
-            Action::Sanitize => Self::Sanitized,
-            Action::Observe => Self::Observed,
+            None => Self::Clean,
+            Some(Action::Block) => Self::Blocked,
+            Some(Action::Redact) => Self::Redacted,
+            Some(Action::Sanitize) => Self::Sanitized,
+            Some(Action::Observe) => Self::Observed,
         }
     }
 }

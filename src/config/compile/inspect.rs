@@ -6,16 +6,17 @@ use crate::config::field::{At, Field};
 use crate::config::units::show_size;
 use crate::config::written;
 use crate::policy::{BodyClass, Inspect, Unscannable};
-use crate::scan::{Action, BinaryParts, RuleSet, View};
+use crate::scan::{Action, BinaryParts, Direction, RuleSet, View};
 
 use super::Compiler;
 use super::process::MEMORY;
+use super::rules::Listing;
 
 const MAX_BODY: u64 = 10 << 20;
 
 impl Compiler<'_> {
     /// Compiles one direction of a route, over that of the defaults.
-    pub(super) fn inspect(&self, own: &written::Inspect, defaults: &written::Inspect) -> Inspect {
+    pub(super) fn inspect(&self, own: &written::Inspect, defaults: &written::Inspect, direction: Direction) -> Inspect {
         let written = own.over(defaults);
         if let (Field::Given(views), Field::Given(rules)) = (&own.views, &written.rules)
             && rules.value.is_empty()
@@ -24,7 +25,7 @@ impl Compiler<'_> {
             let message = "there is no rule here that could read through `views`";
             self.findings.add(views.spot.mistake(message).help("remove `views`, or name a rule in `rules`"));
         }
-        let inspect = self.inspect_written(&written);
+        let inspect = self.inspect_written(&written, direction);
         self.check_binary_parts(&written);
         if inspect.needs_text() {
             self.check_memory(&written.max_body);
@@ -33,10 +34,13 @@ impl Compiler<'_> {
     }
 
     /// Compiles one direction as it is written.
-    pub(super) fn inspect_written(&self, written: &written::Inspect) -> Inspect {
+    pub(super) fn inspect_written(&self, written: &written::Inspect, direction: Direction) -> Inspect {
+        let section = written.action.clone().or(Action::Block);
+        let (rules, action) = self.rule_set(written, direction, section);
         Inspect {
-            rules: self.rule_set(written),
-            action: written.action.clone().or(Action::Block),
+            rules,
+            action,
+            section,
             max_chars: written.max_chars.clone().given(),
             max_body_chars: written.max_body_chars.clone().given(),
             max_body: written.max_body.clone().or(MAX_BODY),
@@ -47,17 +51,22 @@ impl Compiler<'_> {
         }
     }
 
-    /// The rules of a section. An empty set stands in for a broken one.
-    pub(super) fn rule_set(&self, written: &written::Inspect) -> Arc<RuleSet> {
+    /// The rules of a section, and what they are run as. An empty set stands in for a broken one.
+    fn rule_set(&self, written: &written::Inspect, direction: Direction, section: Action) -> (Arc<RuleSet>, Action) {
+        let stand_in = || (self.rules.stand_in(), section);
         let views: Vec<View> = match &written.views {
             Field::Given(views) => views.value.iter().map(|view| view.value).collect(),
             Field::Missing => Vec::new(),
-            Field::Broken => return self.rules.stand_in(),
+            Field::Broken => return stand_in(),
         };
+        let capped = written.max_chars.spot().is_some() || written.max_body_chars.spot().is_some();
         match &written.rules {
-            Field::Given(names) => self.rules.set(&names.value, &views).unwrap_or_else(|| self.rules.stand_in()),
-            Field::Missing => self.rules.default_set(&views),
-            Field::Broken => self.rules.stand_in(),
+            Field::Given(names) => {
+                let listing = Listing { direction, action: section, capped, views: &views };
+                self.rules.set(&names.value, listing).unwrap_or_else(stand_in)
+            }
+            Field::Missing => (self.rules.default_set(&views), section),
+            Field::Broken => stand_in(),
         }
     }
 

@@ -19,6 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::policy::{Limit, Place, Policy, RouteTable, Unmatched, Upstream};
+use crate::scan::Direction;
 
 use super::field::{At, Field, Spot};
 use super::mistake::Findings;
@@ -99,8 +100,8 @@ pub(super) fn compile(
     let mut warnings = warnings::all(&compiler, &policy);
     let process = process.filter(|_| findings.is_empty())?;
     let defaults = InspectDefaults {
-        request: compiler.inspect_written(&compiler.defaults.request),
-        response: compiler.inspect_written(&compiler.defaults.response),
+        request: compiler.inspect_written(&compiler.defaults.request, Direction::Request),
+        response: compiler.inspect_written(&compiler.defaults.response, Direction::Response),
         own_rules: compiler.rules.own().collect(),
     };
     warnings.extend(warnings::verifier(&process.verifier));
@@ -131,10 +132,7 @@ impl Compiler<'_> {
             self.upstreams.find(upstream, self.findings);
         }
         self.limit_list(&self.defaults.limits);
-        for section in [&self.defaults.request, &self.defaults.response] {
-            if let Field::Given(names) = &section.rules {
-                self.rules.set(&names.value, &[]);
-            }
-        }
+        self.inspect_written(&self.defaults.request, Direction::Request);
+        self.inspect_written(&self.defaults.response, Direction::Response);
     }
 }

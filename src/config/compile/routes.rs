@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::policy::{
     Access, Endpoint, ErrorFormat, Inspect, Methods, PathPattern, Place, Route, RouteTable, Scopes, Timeouts, Upstream,
 };
-use crate::scan::Action;
+use crate::scan::{Action, Direction};
 
 use super::{Compiler, places};
 
@@ -72,8 +72,8 @@ impl Compiler<'_> {
         let (own, defaults) = (&written.own, &self.defaults);
         let access = self.access(written);
         let limits = self.limit_list(&own.limits.over(&defaults.limits));
-        let request = self.inspect(&own.request, &defaults.request);
-        let response = self.inspect(&own.response, &defaults.response);
+        let request = self.inspect(&own.request, &defaults.request, Direction::Request);
+        let response = self.inspect(&own.response, &defaults.response, Direction::Response);
         let upstream = self.upstream(&own.upstream.over(&defaults.upstream), &written.spot);
         let credentials = match own.credentials.over(&defaults.credentials).given() {
             Some(list) => places(Some(list)),

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use crate::config::field::{At, Field, Spot};
 use crate::config::mistake::{Findings, quoted};
 use crate::config::written;
-use crate::scan::{ExampleFailure, ProgramError, Rule, RuleSet, View, preset, presets, rule_examples};
+use crate::scan::{
+    Action, Direction, ExampleFailure, ProgramError, Rule, RuleSet, View, preset, presets, rule_examples,
+};
 
 use super::names::{Names, unknown};
 
@@ -16,12 +18,57 @@ use super::names::{Names, unknown};
 struct Listed {
     names: Vec<String>,
     views: Vec<View>,
+    /// Of each rule, and what they are run as; `None` where all have the same.
+    actions: Option<(Vec<Action>, Action)>,
+}
+
+/// What a section says of the rules that it names.
+#[derive(Clone, Copy)]
+pub(super) struct Listing<'a> {
+    pub direction: Direction,
+    /// For rules without an action of their own. What only observes lowers all of them.
+    pub action: Action,
+    /// Whether texts have a longest length, which no rule lowers.
+    pub capped: bool,
+    pub views: &'a [View],
+}
+
+impl Listing<'_> {
+    /// What happens on a hit of a rule.
+    fn action_of(&self, own: Option<Action>) -> Action {
+        match self.action {
+            Action::Observe => Action::Observe,
+            action => own.unwrap_or(action),
+        }
+    }
+
+    /// What a body is inspected as by rules with these actions.
+    fn mode(&self, actions: &[Action]) -> Action {
+        let has = |action| actions.contains(&action);
+        match self.action {
+            Action::Observe => Action::Observe,
+            action if actions.is_empty() => action,
+            _ if has(Action::Sanitize) => Action::Sanitize,
+            _ if has(Action::Redact) => Action::Redact,
+            _ if has(Action::Block) || self.capped => Action::Block,
+            _ => Action::Observe,
+        }
+    }
+}
+
+/// A rule as it stands in the file.
+#[derive(Clone)]
+struct Own {
+    rule: Rule,
+    action: Option<Action>,
+    /// The one direction that it is for.
+    direction: Option<Direction>,
 }
 
 /// Every rule that a route can name.
 pub(super) struct RuleBook<'a> {
     findings: &'a Findings,
-    own: Names<Rule>,
+    own: Names<Own>,
     complete: bool,
     /// Compiled sets by the names and views that make them up: most routes share a few.
     compiled: RefCell<HashMap<Listed, Arc<RuleSet>>>,
@@ -68,26 +115,39 @@ impl<'a> RuleBook<'a> {
         // Falling back to no rules here would open every route.
         let rules = preset(name).expect("the preset exists: it is one of `presets::NAMES`");
         let rules = rules.into_iter().map(|rule| rule.also_through(views.iter().copied())).collect();
-        self.compiled(Listed { names: vec![name.to_owned()], views: views.to_vec() }, rules)
-            .expect("presets compile: the tests of `scan` show it")
+        let key = Listed { names: vec![name.to_owned()], views: views.to_vec(), actions: None };
+        self.compiled(key, || RuleSet::compile(rules)).expect("presets compile: the tests of `scan` show it")
     }
 
     /// No rules at all, in place of rules that are broken and reported.
     pub fn stand_in(&self) -> Arc<RuleSet> {
-        self.compiled(Listed::default(), Vec::new()).expect("no rules have nothing that could fail to compile")
+        self.compiled(Listed::default(), || RuleSet::compile(Vec::new()))
+            .expect("no rules have nothing that could fail to compile")
     }
 
-    /// The compiled set of rules that `names` name, in their order, each of which also reads through `views`. `None`
-    /// when one is unknown or broken.
-    pub fn set(&self, names: &[At<String>], views: &[View]) -> Option<Arc<RuleSet>> {
+    /// The compiled set of rules that `names` name, in their order, and what it is to be run as. `None` when one is
+    /// unknown or broken.
+    pub fn set(&self, names: &[At<String>], listing: Listing<'_>) -> Option<(Arc<RuleSet>, Action)> {
         // Every name is looked up, so that every unknown one is told.
-        let rules: Vec<Option<Vec<Rule>>> = names.iter().map(|name| self.find(name)).collect();
-        let rules: Option<Vec<Vec<Rule>>> = rules.into_iter().collect();
-        let names_only = names.iter().map(|name| name.value.clone()).collect();
-        let key = Listed { names: names_only, views: views.to_vec() };
-        let through = |rule: Rule| rule.also_through(views.iter().copied());
-        match self.compiled(key, rules?.into_iter().flatten().map(through).collect()) {
-            Ok(set) => Some(set),
+        let found: Vec<Option<Vec<Own>>> = names.iter().map(|name| self.find(name, listing.direction)).collect();
+        let found: Option<Vec<Vec<Own>>> = found.into_iter().collect();
+        let found = found?;
+        self.check_rewriting(names, &found, listing);
+        let rules = found
+            .into_iter()
+            .flatten()
+            .map(|own| (own.rule.also_through(listing.views.iter().copied()), listing.action_of(own.action)));
+        let rules: Vec<(Rule, Action)> = rules.collect();
+        let actions: Vec<Action> = rules.iter().map(|&(_, action)| action).collect();
+        let mode = listing.mode(&actions);
+        let differ = actions.iter().any(|&action| action != mode);
+        let key = Listed {
+            names: names.iter().map(|name| name.value.clone()).collect(),
+            views: listing.views.to_vec(),
+            actions: differ.then_some((actions, mode)),
+        };
+        match self.compiled(key, || RuleSet::compile_each(rules, mode)) {
+            Ok(set) => Some((set, mode)),
             Err(error) => {
                 // Each rule compiled alone: it is the list that asks for too much.
                 let spot = &names.first()?.spot;
@@ -97,22 +157,46 @@ impl<'a> RuleBook<'a> {
         }
     }
 
-    fn compiled(&self, key: Listed, rules: Vec<Rule>) -> Result<Arc<RuleSet>, ProgramError> {
+    /// What one rule cuts out in a way that another must not be cut out in cannot be done in one text.
+    fn check_rewriting(&self, names: &[At<String>], found: &[Vec<Own>], listing: Listing<'_>) {
+        let action = |rules: &[Own]| rules.first().map(|own| listing.action_of(own.action));
+        let with =
+            |wanted| names.iter().zip(found).find(|(_, rules)| action(rules) == Some(wanted)).map(|(name, _)| name);
+        let (Some(redacted), Some(sanitized)) = (with(Action::Redact), with(Action::Sanitize)) else { return };
+        let message = format!(
+            "the rule {} sanitizes and {} redacts, which one list of rules cannot do both",
+            quoted(&sanitized.value),
+            quoted(&redacted.value)
+        );
+        self.findings.add(sanitized.spot.mistake(message).help("give both the same `action`"));
+    }
+
+    fn compiled(
+        &self,
+        key: Listed,
+        compile: impl FnOnce() -> Result<RuleSet, ProgramError>,
+    ) -> Result<Arc<RuleSet>, ProgramError> {
         if let Some(known) = self.compiled.borrow().get(&key) {
             return Ok(Arc::clone(known));
         }
-        let set = Arc::new(RuleSet::compile(rules)?);
+        let set = Arc::new(compile()?);
         self.compiled.borrow_mut().insert(key, Arc::clone(&set));
         Ok(set)
     }
 
-    fn find(&self, name: &At<String>) -> Option<Vec<Rule>> {
+    fn find(&self, name: &At<String>, direction: Direction) -> Option<Vec<Own>> {
         if let Some(rules) = preset(&name.value) {
-            return Some(rules);
+            return Some(rules.into_iter().map(|rule| Own { rule, action: None, direction: None }).collect());
         }
         let known = self.own.names().any(|own| own == name.value);
         if known || !self.complete {
-            return self.own.find(name, self.findings).map(|rule| vec![Rule::clone(&rule)]);
+            let own = self.own.find(name, self.findings)?;
+            if let Some(only) = own.direction.filter(|only| *only != direction) {
+                let message = format!("the rule {} is for {only}s only", quoted(&name.value));
+                let help = format!("remove it here, or `direction: {only}` there");
+                self.findings.add(name.spot.mistake(message).help(help));
+            }
+            return Some(vec![Own::clone(&own)]);
         }
         self.findings.add(unknown("rule", name, presets::NAMES.into_iter().chain(self.own.names())));
         None
@@ -120,7 +204,7 @@ impl<'a> RuleBook<'a> {
 
     /// The operator's own rules.
     pub fn own(&self) -> impl Iterator<Item = Rule> {
-        self.own.values().map(|rule| Rule::clone(&rule))
+        self.own.values().map(|own| own.rule.clone())
     }
 
     /// A warning for each rule that no route uses.
@@ -137,21 +221,34 @@ fn preset_of(id: &str) -> Option<&'static str> {
 }
 
 /// Compiles one rule and tries its examples; reports what is wrong where it is wrong.
-fn check(written: &written::Rule, findings: &Findings) -> Option<Rule> {
-    let Field::Given(pattern) = &written.pattern else { return None };
+fn check(written: &written::Rule, findings: &Findings) -> Option<Own> {
     let id = written.id.as_ref().given().map_or("rule", String::as_str);
+    let (rule, spot) = match (&written.pattern, &written.literals) {
+        (Field::Given(pattern), Field::Missing) => (Rule::new(id, pattern.value.as_str()), &pattern.spot),
+        (Field::Missing, Field::Given(literals)) => {
+            let texts: Vec<&str> = literals.value.iter().map(|literal| literal.value.as_str()).collect();
+            let ignore_case = written.ignore_case.as_ref().given().copied().unwrap_or(false);
+            (Rule::of_literals(id, &texts, ignore_case), &literals.spot)
+        }
+        // Neither, both or a broken one: told where it was read.
+        _ => return None,
+    };
     let views: Vec<View> = match written.views {
         Field::Given(ref views) => views.value.iter().map(|view| view.value).collect(),
         Field::Missing => Vec::new(),
         Field::Broken => return None,
     };
-    let rule = Rule::new(id, pattern.value.as_str()).also_through(views);
+    let rule = rule.also_through(views);
     if let Err(error) = RuleSet::compile(vec![rule.clone()]) {
-        findings.add(pattern.spot.mistake(reason(&error)));
+        findings.add(spot.mistake(reason(&error)));
         return None;
     }
-    try_examples(&rule, written, &pattern.spot, findings);
-    Some(rule)
+    try_examples(&rule, written, spot, findings);
+    let action = match written.action {
+        Field::Given(At { value, .. }) => Some(value),
+        Field::Missing | Field::Broken => None,
+    };
+    Some(Own { rule, action, direction: written.direction.clone().or(None) })
 }
 
 fn try_examples(rule: &Rule, written: &written::Rule, pattern: &Spot, findings: &Findings) {

@@ -356,3 +356,50 @@ routes:
     assert_eq!(ids, ["k1", "k0"], "a name for each key, and no secret");
     assert!(!format!("{compiled:?}").contains("0123456789abcdef"), "Debug shows no secret");
 }
+
+#[test]
+fn rules_have_actions_of_their_own_under_that_of_the_section() {
+    let compiled = valid(
+        "
+rules:
+  - {id: name, literals: [Bluebird, 'a.b'], ignore_case: true, action: redact}
+  - {id: new, pattern: heron, action: observe, views: [percent]}
+  - {id: plain, pattern: wren}
+  - {id: asked, pattern: robin, direction: request, action: block}
+defaults: {request: {rules: [plain, name, new, asked]}, response: {rules: [new], action: redact}}
+routes:
+  - {id: mixed, path: /mixed}
+  - {id: lowered, path: /lowered, request: {action: observe}, response: {max_chars: 5}}
+  - {id: same, path: /same, request: {rules: [plain, name], action: redact}, response: {rules: [html, new]}}
+  - {id: sanitized, path: /sanitized, request: {rules: [plain, new], action: sanitize}, response: {rules: [html]}}
+",
+    );
+    let routes = compiled.policy.routes.routes();
+    let of = |route: usize| {
+        let one = |what: &crate::policy::Inspect| {
+            let each = |rule| what.rules.action_of(rule, what.action);
+            let mut all: Vec<Action> = (0..what.rules.rule_ids().len()).map(each).collect();
+            all.dedup();
+            (what.action, what.section, all)
+        };
+        (one(&routes[route].request), one(&routes[route].response))
+    };
+    use Action::{Block, Observe, Redact, Sanitize};
+    // Only observed, and nothing else is asked: the body is not touched.
+    let observed = |section| (Observe, section, vec![Observe]);
+    assert_eq!(of(0), ((Redact, Block, vec![Block, Redact, Observe, Block]), observed(Redact)));
+    // A longest length is not lowered by a rule.
+    assert_eq!(of(1), (observed(Observe), (Block, Redact, vec![Observe])));
+    assert_eq!(of(2), ((Redact, Redact, vec![Redact]), (Redact, Redact, vec![Redact, Observe])));
+    assert_eq!(of(3), ((Sanitize, Sanitize, vec![Sanitize, Observe]), (Redact, Redact, vec![Redact])));
+    let table = route_table(&compiled.policy);
+    for line in [
+        "by rule: plain (block), name (redact), new (observe), asked (block) through percent (1 of 4)",
+        "observe: plain, name, new, asked through percent (1 of 4)",
+        "by rule: html (redact), new (observe) through percent",
+        "redact: plain, name ",
+        "by rule: plain (sanitize), new (observe) through percent (1 of 2)",
+    ] {
+        assert!(table.contains(line), "{line}\n{table}");
+    }
+}

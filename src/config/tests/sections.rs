@@ -335,8 +335,46 @@ fn rules() {
             "rules: [{id: a b, pattern: x}]",
             "1:14 rules[0].id: this name must have 1 to 64 letters, digits, `_`, `-` or `.`",
         ),
-        ("rules: [{id: a}]", "1:9 rules[0]: `pattern` is missing"),
-        ("rules: [{id: a, pattern: x, action: block}]", "1:29 rules[0].action: `action` is not supported yet"),
+        ("rules: [{id: a}]", "1:9 rules[0]: `pattern` is missing | write `pattern`, or `literals`"),
+        ("rules: [{id: a, patern: x}]", "1:17 rules[0].patern: unknown key `patern` | did you mean `pattern`?"),
+        (
+            "rules: [{id: a, pattern: x, literals: [y]}]",
+            "1:39 rules[0].literals: a rule has a `pattern` or `literals`, and not both | make two rules of it, or write the literals into the pattern",
+        ),
+        ("rules: [{id: a, literals: []}]", "1:27 rules[0].literals: expected at least one text to look for"),
+        (
+            "rules: [{id: a, literals: [x, '']}]",
+            "1:31 rules[0].literals[1]: expected a text to look for, found an empty text",
+        ),
+        ("rules: [{id: a, literals: [x, x]}]", "1:31 rules[0].literals[1]: is listed twice"),
+        (
+            "rules: [{id: a, pattern: x, ignore_case: true}]",
+            "1:42 rules[0].ignore_case: `ignore_case` is for `literals` | begin the pattern with `(?i)`",
+        ),
+        (
+            "rules: [{id: a, pattern: x, direction: out}]",
+            "1:40 rules[0].direction: expected one of `request`, `response`, `both`, found the text `out`",
+        ),
+        (
+            "rules: [{id: a, pattern: x, direction: request}]\nroutes: [{id: r, path: /r, response: {rules: [a]}}]",
+            "2:47 routes[0].response.rules[0]: the rule `a` is for requests only | remove it here, or `direction: request` there",
+        ),
+        (
+            "rules: [{id: a, pattern: x, direction: response}]\ndefaults: {request: {rules: [a]}}",
+            "2:30 defaults.request.rules[0]: the rule `a` is for responses only | remove it here, or `direction: response` there",
+        ),
+        (
+            "rules: [{id: a, pattern: x, action: drop}]",
+            "1:37 rules[0].action: expected one of `block`, `redact`, `sanitize`, `observe`, found the text `drop`",
+        ),
+        (
+            "rules: [{id: a, pattern: x, action: redact}]\nroutes: [{id: r, path: /r, request: {rules: [seed, a], action: sanitize}}]",
+            "2:46 routes[0].request.rules[0]: the rule `seed` sanitizes and `a` redacts, which one list of rules cannot do both | give both the same `action`",
+        ),
+        (
+            "routes: [{id: r, path: /r, request: {encodings: [gzip]}}]",
+            "1:38 routes[0].request.encodings: unknown key `encodings` | known here: rules, action, max_chars, max_body_chars, max_body, unscannable, binary_parts, views",
+        ),
         (
             "rules: [{id: a, pattern: x, examples: {match: [ax, b]}}]",
             "1:52 rules[0].examples.match[1]: the pattern does not match this example",

@@ -53,7 +53,7 @@ pub(super) const ROUTE: Keys = Keys {
 pub(super) const SCOPES: Keys = Keys { known: &["any_of"], later: &[] };
 pub(super) const REQUEST: Keys = Keys {
     known: &["rules", "action", "max_chars", "max_body_chars", "max_body", "unscannable", "binary_parts", "views"],
-    later: &["encodings"],
+    later: &[],
 };
 pub(super) const RESPONSE: Keys = Keys {
     known: &[
@@ -68,10 +68,10 @@ pub(super) const RESPONSE: Keys = Keys {
         "stream",
         "views",
     ],
-    later: &["encodings"],
+    later: &[],
 };
 
-const ACTIONS: [(&str, Action); 4] = [
+pub(super) const ACTIONS: [(&str, Action); 4] = [
     ("block", Action::Block),
     ("redact", Action::Redact),
     ("sanitize", Action::Sanitize),

@@ -8,6 +8,7 @@ fn rules(action: Action, unscannable: Unscannable) -> Inspect {
     Inspect {
         rules: Arc::new(RuleSet::compile(preset("html").expect("a preset")).expect("rules")),
         action,
+        section: action,
         max_chars: None,
         max_body_chars: None,
         max_body: 1 << 30,

@@ -8,6 +8,7 @@ fn route(id: &str, host: Option<&str>, path: &str, methods: &[Method]) -> Arc<Ro
     let inspect = Inspect {
         rules: Arc::new(RuleSet::compile(Vec::new()).expect("no rules")),
         action: Action::Block,
+        section: Action::Block,
         max_chars: None,
         max_body_chars: None,
         max_body: 1,

@@ -25,8 +25,24 @@ use crate::scan::{
 ///
 /// Channels are paths (`messages[0].content`), `names` for the members' names, and `text` for a body that is one.
 pub fn locate(body: &[u8], format: TextFormat, what: &Inspection<'_>, places: &mut Places) {
-    if what.rules.is_empty() {
-        return;
+    locate_acting(body, format, what, places);
+    if let Some(rules) = what.rules.observed() {
+        locate_one(body, format, &what.with(rules, Action::Observe), places);
+    }
+}
+
+/// The same without the rules that are only observed beside others.
+pub(in crate::scan) fn locate_acting(body: &[u8], format: TextFormat, what: &Inspection<'_>, places: &mut Places) {
+    let decided = what.strict().is_some_and(|rules| locate_one(body, format, &what.with(rules, Action::Block), places));
+    if !decided {
+        locate_one(body, format, what, places);
+    }
+}
+
+/// Returns whether a match decides.
+fn locate_one(body: &[u8], format: TextFormat, what: &Inspection<'_>, places: &mut Places) -> bool {
+    if !what.rules.acts() {
+        return false;
     }
     let mut finder = Finder { what, places, decided: false };
     let before = finder.places.total();
@@ -44,6 +60,7 @@ pub fn locate(body: &[u8], format: TextFormat, what: &Inspection<'_>, places: &m
             finder.named("text, unescaped", Role::Value, &json::unescaped(body));
         }
     }
+    finder.decided
 }
 
 struct Finder<'a> {
@@ -93,7 +110,7 @@ impl Finder<'_> {
     fn sanitized(&mut self, text: &[u8]) {
         let whole = 0..text.len();
         let mut kept: Vec<Range> = vec![whole];
-        for (rule, readings) in self.what.rules.to_sanitize().enumerate() {
+        for (rule, readings) in self.what.rules.to_sanitize() {
             let hits = matches(readings, kept.iter().map(|range| &text[range.clone()]));
             let cuts: Vec<Range> = hits.iter().map(|hit| hit.start as usize..hit.end as usize).collect();
             for cut in &cuts {

@@ -150,7 +150,7 @@ impl Reader<'_> {
         if format == TextFormat::Text && is_binary_type(&head) && memchr::memchr(0, &content).is_some() {
             return self.with_zeros(&content);
         }
-        let report = super::inspect(&content, format, self.what);
+        let report = super::inspect_one(&content, format, self.what);
         self.tally.add(&report);
         match report.verdict {
             Verdict::Clean | Verdict::Observed | Verdict::TooLong => {}

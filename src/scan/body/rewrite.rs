@@ -13,6 +13,7 @@ use super::{
 };
 use crate::scan::{
     rule::Action,
+    ruleset::RuleSet,
     text::{
         json::{Lexer, Role, Run, Sink},
         utf16_len,
@@ -22,12 +23,21 @@ use crate::scan::{
 
 /// Rewrites the values of a JSON document that was read before without an error.
 pub(super) fn json(body: &Bytes, what: &Inspection<'_>) -> Report {
+    let whole = 0..body.len();
+    documents(body, [whole], what)
+}
+
+/// Rewrites the values of JSON documents that stand in these ranges and were read before without an error.
+pub(super) fn documents(body: &Bytes, places: impl IntoIterator<Item = Range>, what: &Inspection<'_>) -> Report {
     let mut rewriter = Rewriter::new(body, what);
-    let mut lexer = Lexer::new();
-    match lexer.feed(body, &mut rewriter).and_then(|()| lexer.finish()) {
-        Ok(()) => rewriter.report(),
-        Err(error) => rewriter.tally.report(what, Verdict::Malformed(Malformed::Json(error))),
+    for place in places {
+        rewriter.base = place.start;
+        let mut lexer = Lexer::new();
+        if let Err(error) = lexer.feed(&body[place], &mut rewriter).and_then(|()| lexer.finish()) {
+            return rewriter.tally.report(what, Verdict::Malformed(Malformed::Json(error)));
+        }
     }
+    rewriter.report()
 }
 
 /// Rewrites a body that is one text.
@@ -56,7 +66,9 @@ struct Rewriter<'a> {
     role: Role,
     /// The current text, decoded.
     text: Vec<u8>,
-    /// Where its literal begins in the body, the quote included.
+    /// Where the current document begins in the body.
+    base: usize,
+    /// Where the text's literal begins in the body, the quote included.
     literal: usize,
     out: Output<'a>,
     matches: usize,
@@ -72,6 +84,7 @@ impl<'a> Rewriter<'a> {
             tally: Tally::new(what),
             role: Role::Value,
             text: Vec::new(),
+            base: 0,
             literal: 0,
             out: Output::new(body),
             matches: 0,
@@ -97,8 +110,12 @@ impl<'a> Rewriter<'a> {
         };
         let cuts = whole_characters(&self.text, cuts);
         let kept = complement(&cuts, self.text.len());
-        if !marker.is_empty() && !cuts.is_empty() {
-            self.guard(&kept, marker);
+        let guard = match self.what.action {
+            Action::Sanitize => self.what.strict().map(RuleSet::to_block),
+            _ => Some(self.what.rules.to_block()),
+        };
+        if let Some(readings) = guard.filter(|_| !cuts.is_empty()) {
+            self.guard(readings, &kept, marker);
         }
         let kept = kept.into_iter().map(|range| utf16_len(&self.text[range])).sum::<u64>();
         self.tally.length(kept + (cuts.len() * marker.len()) as u64);
@@ -115,7 +132,7 @@ impl<'a> Rewriter<'a> {
     fn sanitize(&mut self) -> Vec<Range> {
         let whole = 0..self.text.len();
         let mut kept = vec![whole];
-        for (rule, readings) in self.what.rules.to_sanitize().enumerate() {
+        for (rule, readings) in self.what.rules.to_sanitize() {
             // Offsets of the cuts count what is kept; those of `kept` the whole text.
             let cuts = self.matches(readings, &kept, rule);
             kept = subtract(&kept, &cuts);
@@ -143,8 +160,7 @@ impl<'a> Rewriter<'a> {
     }
 
     /// Scans the text with `marker` between the kept ranges.
-    fn guard(&mut self, kept: &[Range], marker: &str) {
-        let readings = self.what.rules.to_block();
+    fn guard(&mut self, readings: Readings<'_>, kept: &[Range], marker: &str) {
         let mut guard = Blocker::untracked(readings);
         for (i, range) in kept.iter().enumerate() {
             if i > 0 {
@@ -172,7 +188,7 @@ fn drain(scanner: &mut Replacer, tally: &mut Tally, first_rule: usize, matches: 
 impl Sink for Rewriter<'_> {
     fn begin(&mut self, role: Role, raw: u64) {
         self.role = role;
-        self.literal = raw as usize;
+        self.literal = self.base + raw as usize;
         self.text.clear();
     }
 
@@ -190,7 +206,7 @@ impl Sink for Rewriter<'_> {
         if cuts.is_empty() {
             return;
         }
-        let literal = self.literal..raw as usize + 1;
+        let literal = self.literal..self.base + raw as usize + 1;
         self.out.splice(literal, &cuts, marker);
     }
 }

@@ -37,7 +37,7 @@ impl<'a> Survey<'a> {
     pub(super) fn new(what: &'a Inspection<'a>) -> Self {
         let readings = what.rules.to_block();
         let scanner = match what.action {
-            _ if what.rules.is_empty() => Scanner::None,
+            _ if !what.rules.acts() => Scanner::None,
             Action::Observe => Scanner::Count(Counter::new(readings)),
             _ => Scanner::First(Blocker::untracked(readings)),
         };

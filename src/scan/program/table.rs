@@ -109,6 +109,14 @@ impl Table {
         table
     }
 
+    /// Gives every rule another index: `names[rule]`. The order of rules must stay.
+    pub(super) fn rename(&mut self, names: &[usize]) {
+        for rule in self.sets.iter_mut().flat_map(|set| set.iter_mut()) {
+            // There are far fewer rules than this.
+            *rule = names[*rule as usize] as u32;
+        }
+    }
+
     /// The state after `byte`.
     #[inline(always)]
     pub(crate) fn next(&self, state: State, byte: u8) -> State {

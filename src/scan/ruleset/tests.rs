@@ -58,3 +58,52 @@ fn a_set_for_one_action_lets_nothing_pass_under_another() {
         }
     }
 }
+
+#[test]
+fn a_mixed_list_holds_what_its_acting_rules_hold() {
+    use Action::{Block, Observe, Redact, Sanitize};
+    let rules = |actions: [Action; 3]| {
+        let rules = ["abcd", "ef", "x+y"].into_iter().zip(actions);
+        let rules: Vec<_> = rules.map(|(pattern, action)| (Rule::new(pattern, pattern), action)).collect();
+        let mode = rules.iter().map(|(_, action)| *action).filter(|action| *action != Block).max();
+        let mode = mode.filter(|mode| mode.rewrites()).unwrap_or(Block);
+        (RuleSet::compile_each(rules, mode).unwrap(), mode)
+    };
+    for (actions, hold) in [
+        ([Block, Block, Observe], Some(3)),
+        ([Block, Redact, Observe], Some(1 + 3)),
+        ([Redact, Block, Observe], Some(3 + 3)),
+        ([Observe, Sanitize, Observe], Some(1)),
+        ([Observe, Observe, Redact], None),
+        ([Observe, Observe, Observe], Some(0)),
+    ] {
+        let (rules, mode) = rules(actions);
+        assert!(rules.is_mixed() && !rules.is_empty() && rules.max_hold(mode) == hold, "{actions:?}: {rules:?}");
+        assert_eq!(rules.acts(), actions != [Observe; 3]);
+        assert_eq!([0, 1, 2].map(|rule| rules.action_of(rule, mode)), actions);
+        assert_eq!(rules.action_of(0, Observe), Observe, "what only observes lowers all");
+        assert_eq!(rules.rule_ids().len(), 3);
+    }
+}
+
+#[test]
+fn what_sanitizing_leaves_is_read_again_by_rules_that_block() {
+    let rules = [("b", "ab", Action::Block), ("s", "x", Action::Sanitize), ("o", "a", Action::Observe)];
+    let rules = rules.map(|(id, pattern, action)| (Rule::new(id, pattern), action)).to_vec();
+    let rules = RuleSet::compile_each(rules, Action::Sanitize).unwrap();
+    let what = Inspection {
+        rules: &rules,
+        action: Action::Sanitize,
+        max_chars: None,
+        max_body_chars: None,
+        binary_parts: crate::scan::BinaryParts::Pass,
+    };
+    for (body, verdict) in [
+        ("[\"xcx\"]", Verdict::Rewritten(Bytes::from("[\"c\"]"))),
+        ("[\"axb\"]", Verdict::Blocked),
+        ("[\"ab\"]", Verdict::Blocked),
+        ("[\"a\"]", Verdict::Observed),
+    ] {
+        assert_eq!(inspect(&Bytes::from(body), TextFormat::Json, &what).verdict, verdict, "{body}");
+    }
+}

@@ -117,7 +117,7 @@ impl FrameScanner {
     pub(super) fn new(rules: &StreamRules, framing: Framing, declared: Option<Vendor>) -> Self {
         let readings = rules.rules.to_block();
         let alone = match rules.action {
-            _ if rules.rules.is_empty() => Alone::None,
+            _ if !rules.rules.acts() => Alone::None,
             Action::Observe => Alone::Count(Counter::new(readings)),
             _ => Alone::First(Blocker::untracked(readings)),
         };

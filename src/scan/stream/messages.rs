@@ -60,10 +60,11 @@ impl Messages {
 impl StreamScanner {
     /// A scanner of messages, which takes them by [`StreamScanner::message`] alone.
     pub fn of_messages(rules: StreamRules, joining: Joining, declared: Option<Vendor>) -> Self {
+        let watch = rules.of_observed().map(|rules| Box::new(Self::of_messages(rules, joining, declared)));
         let wire = Wire::Frames(Box::new(FrameScanner::of_messages(&rules, joining, declared)));
         let counts = Counts { by_rule: vec![0; rules.rules.rule_ids().len()], places: None };
         let tally = Tally { counts, released: 0, unread: Unread::default() };
-        Self { rules, wire, stop: None, tally }
+        Self { rules, wire, stop: None, tally, watch }
     }
 
     /// Scans a message and adds to `out` what may leave. A binary message is counted and passes, behind what was
@@ -71,6 +72,9 @@ impl StreamScanner {
     pub fn message(&mut self, kind: MessageKind, bytes: &[u8], out: &mut Messages) {
         if self.stop.is_some() {
             return;
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.message(kind, bytes, &mut Messages::default());
         }
         let observes = self.rules.observes();
         if observes {
@@ -95,6 +99,9 @@ impl StreamScanner {
     pub fn end_messages(&mut self, out: &mut Messages) {
         if self.stop.is_some() {
             return;
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.end_messages(&mut Messages::default());
         }
         let Wire::Frames(frames) = &mut self.wire else { return };
         let result = frames.end_messages(&self.rules, &mut self.tally, out);

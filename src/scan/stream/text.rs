@@ -174,12 +174,12 @@ impl TextScanner {
     /// Inspects a text that came whole and was withheld.
     fn whole(&mut self, rules: &StreamRules, tally: &mut Tally, out: &mut Vec<u8>) -> Result<(), StreamStop> {
         let held = Bytes::from(std::mem::take(&mut self.held));
-        let report = body::inspect(&held, TextFormat::Text, &rules.inspection());
+        let report = body::inspect_acting(&held, TextFormat::Text, &rules.inspection());
         for hit in &report.hits {
             tally.counts.by_rule[hit.rule] += hit.count;
         }
         if let (Some(places), false) = (&mut tally.counts.places, report.hits.is_empty()) {
-            body::locate(&held, TextFormat::Text, &rules.inspection(), places);
+            body::locate_acting(&held, TextFormat::Text, &rules.inspection(), places);
         }
         let read = match report.verdict {
             Verdict::Clean | Verdict::Observed => held,
@@ -204,7 +204,9 @@ impl TextScanner {
         tally.released += utf16_len(&self.held[..to]);
         if !rules.observes() {
             let mut from = 0;
-            while let Some(cut) = self.channel.cuts.pop_front() {
+            // No cut lies on both sides of the frontier.
+            while self.channel.cuts.front().is_some_and(|cut| index(cut.end, self.base) <= to) {
+                let Some(cut) = self.channel.cuts.pop_front() else { break };
                 out.extend_from_slice(&self.held[from..index(cut.start, self.base)]);
                 out.extend_from_slice(MARKER.as_bytes());
                 from = index(cut.end, self.base);

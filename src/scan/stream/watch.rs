@@ -28,7 +28,7 @@ struct Strings {
 
 impl Watch {
     pub(super) fn new(rules: &StreamRules) -> Self {
-        let scanner = (!rules.rules.is_empty()).then(|| Counter::new(rules.rules.to_block()));
+        let scanner = rules.rules.acts().then(|| Counter::new(rules.rules.to_block()));
         Self { lexer: Lexer::new(), strings: Strings { scanner, role: Role::Value, units: 0 } }
     }
 

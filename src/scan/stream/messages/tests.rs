@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::scan::{preset, rule::Action, ruleset::RuleSet};
+use crate::scan::{Rule, RuleHit, preset, rule::Action, ruleset::RuleSet};
 
 fn html(action: Action) -> StreamRules {
     let rules = Arc::new(RuleSet::compile(preset("html").unwrap()).unwrap());
@@ -184,4 +184,30 @@ fn what_is_only_observed_passes_as_it_came() {
         assert_eq!(stream.say(message), [message]);
     }
     assert_eq!(stream.scanner.hits()[0].count, 2);
+}
+
+#[test]
+fn messages_are_judged_by_the_action_of_each_rule() {
+    let rules =
+        [("red", "bluebird", Action::Redact), ("stop", "heron", Action::Block), ("new", "wren", Action::Observe)];
+    let rules = rules.map(|(id, pattern, action)| (Rule::new(id, pattern), action)).to_vec();
+    let rules = Arc::new(RuleSet::compile_each(rules, Action::Redact).unwrap());
+    let rules = || StreamRules { rules: Arc::clone(&rules), ..html(Action::Redact) };
+    for joining in [Joining::Joined, Joining::Whole] {
+        let mut stream = Stream::new(rules(), joining);
+        let said = |text: &str| json!({"type": "note", "remark": text}).to_string();
+        assert_eq!(stream.say(&said("wren, bluebird")), [said("wren, [removed]")]);
+        assert_eq!(stream.say(&said("wren")), [said("wren")]);
+        assert_eq!(stream.say(&said("bluebird, heron")), [""; 0]);
+        assert_eq!(stream.scanner.stop(), Some(StreamStop::Blocked));
+        let hits: Vec<(usize, u64)> = stream.scanner.hits().iter().map(|hit| (hit.rule, hit.count)).collect();
+        assert_eq!(hits.last(), Some(&(2, 2)), "{hits:?}");
+    }
+    // A piece waits for what could be cut or blocked, and for nothing that is only observed.
+    let mut stream = Stream::new(rules(), Joining::Joined);
+    let piece = |text: &str| delta("i", text).to_string();
+    assert_eq!(stream.say(&piece("a wre")), [piece("a wre")]);
+    assert_eq!(stream.say(&piece("n, her")), [""; 0]);
+    assert_eq!(stream.say(&piece("e")), [piece("n, her"), piece("e")]);
+    assert_eq!(stream.scanner.hits(), [RuleHit { rule: 2, count: 1 }]);
 }
