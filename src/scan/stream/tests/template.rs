@@ -21,22 +21,23 @@ const SHAPES: [&str; 12] = [
 
 /// What stands for each mark: mostly what stood there before.
 fn value(random: &mut Random, mark: char) -> &'static str {
-    let texts =
-        ["a", "", "Q", "X", "Z", "QXZ", "é", "\\n", "\\u0051", "sk-Q", " word", "1", "delta", "stop", "\\ud83d"];
-    match mark {
-        '…' => *random.pick(&texts),
-        '#' => *random.pick(&["0", "1", "2", "17", "1.5", "-3", "01", "1e3", "null", ""]),
-        _ => *random.pick(&["null", "\"\"", "\"stop\"", "true", "done", "delta", "{}"]),
-    }
+    let values: &[&str] = match mark {
+        '…' => {
+            &["a", "", "Q", "X", "Z", "QXZ", "é", "\\n", "\\u0051", "sk-Q", " word", "1", "delta", "stop", "\\ud83d"]
+        }
+        '#' => &["0", "1", "2", "17", "1.5", "-3", "01", "1e3", "null", ""],
+        _ => &["null", "\"\"", "\"stop\"", "true", "done", "delta", "{}"],
+    };
+    values[random.below(values.len())]
 }
 
 fn stream(random: &mut Random, size: usize) -> String {
     let mut stream = String::new();
-    let mut shape = *random.pick(&SHAPES);
+    let mut shape = SHAPES[random.below(SHAPES.len())];
     let mut values: Vec<&str> = Vec::new();
     for _ in 0..=size {
         if random.once_in(8) {
-            shape = *random.pick(&SHAPES);
+            shape = SHAPES[random.below(SHAPES.len())];
             values.clear();
         }
         let mut at = 0;
