@@ -1,8 +1,10 @@
 //! What scanning costs: per byte of text, per event of a stream, per body; in time, in allocations, in memory.
 //!
 //! `cargo bench --bench scan` prints the best of several rounds, beside what `memchr` and the `regex` crate take for the
-//! same bytes in the same run. The numbers are for comparing within a run; nothing is asserted about them.
+//! same bytes in the same run; `cargo bench --bench scan events` prints one of the tables. The numbers are for comparing
+//! within a run; nothing is asserted about them.
 
+use std::alloc::System;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,10 @@ use keyward::scan::{
     Action, BinaryParts, Inspection, RuleSet, StreamFormat, StreamRules, StreamScanner, TextFormat, inspect, preset,
 };
 use keyward::time::Clock;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const ROUNDS: usize = 9;
 
@@ -22,12 +28,19 @@ const SIZE: usize = 1 << 20;
 
 fn main() {
     let clock = Clock::system();
-    presets(&clock);
-    texts(&clock);
-    events(&clock);
-    bodies(&clock);
-    adversaries(&clock);
-    allocations();
+    // One table alone, by its name: what an instruction counter is pointed at.
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let table = |name: &str, print: &dyn Fn()| {
+        if wanted.as_ref().is_none_or(|wanted| wanted == name) {
+            print();
+        }
+    };
+    table("presets", &|| presets(&clock));
+    table("texts", &|| texts(&clock));
+    table("events", &|| events(&clock));
+    table("bodies", &|| bodies(&clock));
+    table("adversaries", &|| adversaries(&clock));
+    table("memory", &allocations);
 }
 
 /// The shortest time of one call.
@@ -140,11 +153,20 @@ fn stream_of(event: fn(&str) -> String) -> Vec<Bytes> {
     (0..1000).map(|i| event(TOKENS[i % TOKENS.len()]).into()).collect()
 }
 
+/// Events of which none is like the one before but for its text, so that each is read anew.
+fn two_answers() -> Vec<Bytes> {
+    let index = |i: usize| ["\"index\":0", "\"index\":1"][i % 2];
+    (0..1000).map(|i| chat_event(TOKENS[i % TOKENS.len()]).replace(index(0), index(i)).into()).collect()
+}
+
 fn events(clock: &Clock) {
     println!("\n{:<52} {:>10} {:>10}", "clean event of a stream, one a chunk, preset html", "µs", "bytes");
     let rules = set("html");
-    for (name, event) in [("OpenAI chat chunk", chat_event as fn(&str) -> String), ("Anthropic delta", message_event)] {
-        let events = stream_of(event);
+    for (name, events) in [
+        ("OpenAI chat chunk", stream_of(chat_event)),
+        ("two OpenAI answers in turn", two_answers()),
+        ("Anthropic delta", stream_of(message_event)),
+    ] {
         let size = events[0].len();
         let line = |what: &str, time: Duration| {
             println!("{:<52} {:>10.2} {size:>10}", format!("{name}: {what}"), time.as_secs_f64() * 1e6 / 1000.0);
@@ -262,29 +284,31 @@ fn adversaries(clock: &Clock) {
 fn allocations() {
     println!("\n{:<52} {:>12} {:>12}", "memory, preset html", "per event", "bytes kept");
     let rules = set("html");
+    // What a thread keeps for all its streams is made by its first.
+    let mut first = StreamScanner::new(stream_rules(&rules, Action::Redact), StreamFormat::Events, None);
+    first.feed(chat_event("a").as_bytes(), &mut Vec::new());
+    drop(first);
     for (name, event) in [("OpenAI chat chunks", chat_event as fn(&str) -> String), ("Anthropic deltas", message_event)]
     {
         for action in [Action::Block, Action::Redact, Action::Observe] {
             let events = stream_of(event);
-            let mut kept = None;
             let mut out = Vec::with_capacity(1024);
-            let begun = allocation_counter::measure(|| {
-                let mut scanner = StreamScanner::new(stream_rules(&rules, action), StreamFormat::Events, None);
-                for event in &events[..100] {
-                    out.clear();
-                    scanner.feed(event, &mut out);
-                }
-                kept = Some(scanner);
-            });
-            let mut scanner = kept.take().expect("it was kept");
-            let went_on = allocation_counter::measure(|| {
-                for event in &events[100..] {
-                    out.clear();
-                    scanner.feed(event, &mut out);
-                }
-            });
-            let state = begun.bytes_current + size_of::<StreamScanner>() as i64;
-            let each = went_on.count_total as f64 / (events.len() - 100) as f64;
+            let region = Region::new(ALLOCATOR);
+            let mut scanner = StreamScanner::new(stream_rules(&rules, action), StreamFormat::Events, None);
+            for event in &events[..100] {
+                out.clear();
+                scanner.feed(event, &mut out);
+            }
+            let begun = region.change();
+            let state = begun.bytes_allocated - begun.bytes_deallocated + size_of::<StreamScanner>();
+            let region = Region::new(ALLOCATOR);
+            for event in &events[100..] {
+                out.clear();
+                scanner.feed(event, &mut out);
+            }
+            let went_on = region.change();
+            let count = went_on.allocations + went_on.reallocations;
+            let each = count as f64 / (events.len() - 100) as f64;
             println!("{:<52} {each:>12.3} {state:>12}", format!("{name}, {action}"));
         }
     }

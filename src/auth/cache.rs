@@ -81,14 +81,12 @@ pub(super) struct Stamp(u64);
 struct Entry {
     found: Found,
     tail: Tail,
+    /// The verifier could not answer when it was last asked, [`RETRY_AFTER_FAILURE`] before `refresh_from`.
+    failed: bool,
     /// Believed without asking.
     fresh_until: Instant,
-    /// Believed if asking fails; never before `fresh_until`.
-    stale_until: Instant,
     /// Asked about again in the background from here on. Moves on with every failure.
     refresh_from: Instant,
-    /// The verifier failed to answer a while before this moment.
-    away_until: Option<Instant>,
 }
 
 /// How long to leave a verifier alone that failed to answer about a key that is known good.
@@ -164,10 +162,11 @@ impl KeyCache {
                 Lookup::Fresh { found: Found::Invalid, refresh: false }
             }
             found if now.monotonic < entry.fresh_until => Lookup::Fresh { found, refresh },
-            Found::Valid(principal) if entry.is_stale_usable(&principal, now) => match entry.away_until {
-                Some(until) if now.monotonic < until => Lookup::Stale { principal, refresh },
-                Some(_) | None => Lookup::Doubtful,
-            },
+            Found::Valid(principal) if self.is_stale_usable(&entry, &principal, now) => {
+                let away =
+                    entry.failed && now.monotonic < entry.refresh_from + (AWAY_AFTER_FAILURE - RETRY_AFTER_FAILURE);
+                if away { Lookup::Stale { principal, refresh } } else { Lookup::Doubtful }
+            }
             Found::Valid(_) | Found::Invalid => Lookup::Unknown,
         }
     }
@@ -176,9 +175,14 @@ impl KeyCache {
     pub(super) fn stale(&self, key: &CacheKey, now: Now) -> Option<Arc<Principal>> {
         let entry = self.entries.get(key)?;
         match &entry.found {
-            Found::Valid(principal) if entry.is_stale_usable(principal, now) => Some(Arc::clone(principal)),
+            Found::Valid(principal) if self.is_stale_usable(&entry, principal, now) => Some(Arc::clone(principal)),
             Found::Valid(_) | Found::Invalid => None,
         }
+    }
+
+    /// Whether a valid key is believed if asking fails.
+    fn is_stale_usable(&self, entry: &Entry, principal: &Principal, now: Now) -> bool {
+        now.monotonic < entry.fresh_until + self.spec.stale_if_error && principal.is_unexpired(now.wall)
     }
 
     /// Remembers a result, unless a purge has happened since `stamp`.
@@ -190,7 +194,7 @@ impl KeyCache {
         let entry = match &found {
             Found::Invalid => {
                 let until = now.monotonic + self.spec.negative_ttl;
-                Entry { found, tail, fresh_until: until, stale_until: until, refresh_from: until, away_until: None }
+                Entry { found, tail, failed: false, fresh_until: until, refresh_from: until }
             }
             Found::Valid(principal) => {
                 let left = principal.expires.map(|expires| expires.duration_since(now.wall).unwrap_or_default());
@@ -204,14 +208,7 @@ impl KeyCache {
                     (true, false) => chance.anywhere_in(ttl),
                 };
                 let fresh_until = now.monotonic + ttl;
-                Entry {
-                    found,
-                    tail,
-                    fresh_until,
-                    stale_until: fresh_until + self.spec.stale_if_error,
-                    refresh_from: now.monotonic + refresh_after,
-                    away_until: None,
-                }
+                Entry { found, tail, failed: false, fresh_until, refresh_from: now.monotonic + refresh_after }
             }
         };
         self.entries.insert(key, entry);
@@ -223,8 +220,7 @@ impl KeyCache {
         let purges = self.lock();
         if let Some(entry) = self.entries.peek(key) {
             let refresh_from = now.monotonic + RETRY_AFTER_FAILURE;
-            let away_until = Some(now.monotonic + AWAY_AFTER_FAILURE);
-            self.entries.insert(*key, Entry { refresh_from, away_until, ..entry });
+            self.entries.insert(*key, Entry { refresh_from, failed: true, ..entry });
         }
         drop(purges);
     }
@@ -287,12 +283,6 @@ impl KeyCache {
 
     fn lock(&self) -> MutexGuard<'_, u64> {
         self.purges.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Entry {
-    fn is_stale_usable(&self, principal: &Principal, now: Now) -> bool {
-        now.monotonic < self.stale_until && principal.is_unexpired(now.wall)
     }
 }
 

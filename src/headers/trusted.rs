@@ -138,22 +138,22 @@ fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
 
 /// Writes who the caller is; what the key does not have stays absent, never empty.
 pub fn stamp_identity(headers: &mut HeaderMap, principal: &Principal) {
-    let mut set = |name: HeaderName, value: Option<&HeaderValue>| {
+    let mut set = |name: HeaderName, value: Option<HeaderValue>| {
         if let Some(value) = value {
-            headers.insert(name, value.clone());
+            headers.insert(name, value);
         }
     };
     set(names::ORG_CODE, principal.org_header());
     set(names::USER_ID, principal.user_header());
-    set(names::KEY_ID, Some(principal.key_header()));
-    set(names::KEY_SCOPES, Some(principal.scopes_header()).filter(|scopes| !scopes.is_empty()));
+    set(names::KEY_ID, principal.key_header());
+    set(names::KEY_SCOPES, principal.scopes_header());
 }
 
 /// Tells a client whose key it used. The service's own values of these names are gone ([`strip_response`]).
 pub fn echo_identity(headers: &mut HeaderMap, principal: &Principal) {
     for (name, value) in [(names::ORG_CODE, principal.org_header()), (names::USER_ID, principal.user_header())] {
         if let Some(value) = value {
-            headers.insert(name, value.clone());
+            headers.insert(name, value);
         }
     }
 }

@@ -363,7 +363,7 @@ impl Pipeline {
             key_id: &principal.key_id,
             org_code: principal.org_code.as_deref(),
             user_id: principal.user_id.as_deref(),
-            scopes: &principal.scopes,
+            scopes: principal.scopes.names(),
             route,
             method: parts.method.as_str(),
             path: parts.uri.path_and_query().map_or("/", PathAndQuery::as_str),

@@ -1,11 +1,14 @@
 //! Who a verified key belongs to.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use http::HeaderValue;
 use ipnet::IpNet;
 
@@ -18,16 +21,23 @@ pub struct Principal {
     pub key_id: Arc<str>,
     pub org_code: Option<Arc<str>>,
     pub user_id: Option<Arc<str>>,
-    pub scopes: Arc<[Arc<str>]>,
+    pub scopes: Arc<KeyScopes>,
     /// The moment from which the key is refused, whatever a cache says.
     pub expires: Option<SystemTime>,
     /// What the key itself demands of each request.
     pub terms: KeyTerms,
-    /// Header forms, made once: stamping a request must not parse or allocate.
-    key_header: HeaderValue,
-    org_header: Option<HeaderValue>,
-    user_header: Option<HeaderValue>,
-    scopes_header: HeaderValue,
+    /// The three above, one after another, each fit for a header: stamping a request takes slices and copies nothing.
+    text: Bytes,
+    /// Where the key id and the organization end in it.
+    ends: [u32; 2],
+}
+
+/// What a key may be used for. Many keys have the same scopes, and share them.
+#[derive(Debug)]
+pub struct KeyScopes {
+    names: Box<[Arc<str>]>,
+    /// Made once: stamping a request must not parse or allocate.
+    header: HeaderValue,
 }
 
 /// What a key demands of each request, beside what its route demands.
@@ -84,17 +94,24 @@ impl Principal {
     ) -> Result<Self, InvalidOwner> {
         let org_code = org_code.filter(|value| !value.is_empty());
         let user_id = user_id.filter(|value| !value.is_empty());
+        let values = [("key id", Some(key_id)), ("org code", org_code), ("user id", user_id)];
+        let mut text = String::with_capacity(values.iter().filter_map(|(_, value)| *value).map(str::len).sum());
+        let mut ends = [0; 3];
+        for (end, (what, value)) in ends.iter_mut().zip(values) {
+            let value = value.unwrap_or_default();
+            header(what, value)?;
+            text.push_str(value);
+            *end = u32::try_from(text.len()).map_err(|_| InvalidOwner { what })?;
+        }
         Ok(Self {
-            key_header: header("key id", key_id)?,
-            org_header: org_code.map(|value| header("org code", value)).transpose()?,
-            user_header: user_id.map(|value| header("user id", value)).transpose()?,
-            scopes_header: header("scopes", &scopes.join(" "))?,
             key_id: key_id.into(),
             org_code: org_code.map(Into::into),
             user_id: user_id.map(Into::into),
-            scopes: scopes.iter().map(|scope| scope.as_str().into()).collect(),
+            scopes: KeyScopes::shared(scopes)?,
             expires,
             terms: KeyTerms::default(),
+            text: text.into(),
+            ends: [ends[0], ends[1]],
         })
     }
 
@@ -104,7 +121,7 @@ impl Principal {
     }
 
     pub fn has_scope(&self, wanted: &str) -> bool {
-        self.scopes.iter().any(|scope| scope.as_ref() == wanted)
+        self.scopes.names.iter().any(|scope| scope.as_ref() == wanted)
     }
 
     /// Whether the key's own time has not come at `wall`.
@@ -112,20 +129,59 @@ impl Principal {
         self.expires.is_none_or(|expires| wall < expires)
     }
 
-    pub fn key_header(&self) -> &HeaderValue {
-        &self.key_header
+    pub fn key_header(&self) -> Option<HeaderValue> {
+        self.header(0, self.ends[0])
     }
 
-    pub fn org_header(&self) -> Option<&HeaderValue> {
-        self.org_header.as_ref()
+    pub fn org_header(&self) -> Option<HeaderValue> {
+        self.header(self.ends[0], self.ends[1])
     }
 
-    pub fn user_header(&self) -> Option<&HeaderValue> {
-        self.user_header.as_ref()
+    pub fn user_header(&self) -> Option<HeaderValue> {
+        self.header(self.ends[1], self.text.len() as u32)
     }
 
-    pub fn scopes_header(&self) -> &HeaderValue {
-        &self.scopes_header
+    /// `None` where there are none.
+    pub fn scopes_header(&self) -> Option<HeaderValue> {
+        Some(&self.scopes.header).filter(|scopes| !scopes.is_empty()).cloned()
+    }
+
+    /// A part of the text, which [`new`](Self::new) has found fit for a header; `None` if it is empty.
+    fn header(&self, start: u32, end: u32) -> Option<HeaderValue> {
+        let part = self.text.slice(start as usize..end as usize);
+        (!part.is_empty()).then(|| HeaderValue::from_maybe_shared(part).ok()).flatten()
+    }
+}
+
+impl KeyScopes {
+    /// These scopes; those that another key has already, where this thread knows of it.
+    fn shared(names: &[String]) -> Result<Arc<Self>, InvalidOwner> {
+        /// Lists that are remembered; all others are each key's own.
+        const MOST: usize = 256;
+        thread_local!(static KNOWN: RefCell<HashMap<Box<str>, Weak<KeyScopes>>> = RefCell::default());
+        let joined = names.join(" ");
+        KNOWN.with_borrow_mut(|known| {
+            // A scope may hold a space, and is then no two.
+            let same =
+                |scopes: &Arc<Self>| scopes.names.iter().map(|name| &**name).eq(names.iter().map(String::as_str));
+            if let Some(shared) = known.get(&*joined).and_then(Weak::upgrade).filter(same) {
+                return Ok(shared);
+            }
+            let header = header("scopes", &joined)?;
+            let scopes = Arc::new(Self { names: names.iter().map(|name| name.as_str().into()).collect(), header });
+            if known.len() >= MOST {
+                known.retain(|_, scopes| scopes.strong_count() > 0);
+            }
+            if known.len() < MOST {
+                known.insert(joined.into(), Arc::downgrade(&scopes));
+            }
+            Ok(scopes)
+        })
+    }
+
+    /// By name, in the order that the verifier told them in.
+    pub fn names(&self) -> &[Arc<str>] {
+        &self.names
     }
 }
 
@@ -168,6 +224,43 @@ mod tests {
             assert!(!some.allow(from(bad)), "{bad}");
         }
         assert!(terms(&[]).allow(from("11.0.0.1")));
+    }
+
+    #[test]
+    fn headers_are_what_the_key_has_and_nothing_else() {
+        let principal = |org, user, scopes: &[&str]| {
+            let scopes: Vec<String> = scopes.iter().map(|&scope| scope.into()).collect();
+            Principal::new("key_1", org, user, &scopes, None).expect("valid")
+        };
+        let all = |key: &Principal| {
+            let headers = [key.key_header(), key.org_header(), key.user_header(), key.scopes_header()];
+            headers.map(|value| value.map(|value| value.to_str().expect("a text").to_owned()))
+        };
+        let told = |values: [Option<&str>; 4]| values.map(|value| value.map(str::to_owned));
+        let both = principal(Some("org"), Some("user"), &["a:b", "c"]);
+        assert_eq!(all(&both), told([Some("key_1"), Some("org"), Some("user"), Some("a:b c")]));
+        assert_eq!(all(&principal(None, Some("user"), &[])), told([Some("key_1"), None, Some("user"), None]));
+        assert_eq!(all(&principal(Some("org"), Some(""), &[])), told([Some("key_1"), Some("org"), None, None]));
+        assert_eq!(
+            Principal::new("key_1", Some("o\n"), None, &[], None).err(),
+            Some(InvalidOwner { what: "org code" })
+        );
+    }
+
+    #[test]
+    fn the_same_scopes_are_kept_once() {
+        let of = |scopes: &[&str]| {
+            let scopes: Vec<String> = scopes.iter().map(|&scope| scope.into()).collect();
+            Principal::new("key", Some("org"), None, &scopes, None).expect("valid").scopes
+        };
+        let two = of(&["read", "write"]);
+        assert!(Arc::ptr_eq(&two, &of(&["read", "write"])));
+        // One scope with a space in it is written like two.
+        assert_eq!(of(&["read write"]).names().len(), 1);
+        assert_eq!(of(&["read", "write"]).names().len(), 2);
+        // However many lists there are, each key has its own.
+        let many: Vec<_> = (0..600).map(|n| of(&[&format!("scope:{n}")])).collect();
+        assert!(many.iter().enumerate().all(|(n, scopes)| *scopes.names()[0] == format!("scope:{n}")));
     }
 
     #[test]

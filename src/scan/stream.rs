@@ -17,6 +17,7 @@
 //! | `watch` | a JSON document that is only observed |
 //! | `document` | a frame's JSON as strings with their places |
 //! | `api` | which strings are pieces of one text |
+//! | `template` | what of a frame differs from the one before |
 //! | `house` | the same, as an operator describes a format of their own |
 //! | `channel` | one such text and its scanner |
 //! | `end` | how each API ends a stream early |
@@ -29,6 +30,7 @@ mod frames;
 mod house;
 mod messages;
 mod passage;
+mod template;
 mod text;
 mod watch;
 

@@ -241,3 +241,23 @@ fn work_grows_with_the_text_and_no_faster() {
     }
     assert_eq!(steps(&program, "", "quiet ", 1000), 0);
 }
+
+/// What benches call adversarial: texts that keep as many candidates of a preset alive as they can.
+#[test]
+fn no_text_costs_the_presets_more_a_byte_the_longer_it_is() {
+    for (name, units) in [
+        ("html", &["<a ", "<script", "on", "j\n\t\r", "<a onab ", "<a \"on", "<b on/on/on "][..]),
+        ("seed", &["<script", "on", "ononx ", "<script>o", "javascript"]),
+        ("secrets", &["ghp_aaaaaaaa ", "sk-sk-sk-", "eyJhbGciOi", "AKIA", "-----BEGIN A"]),
+    ] {
+        let program = Program::compile(&crate::scan::presets::preset(name).unwrap()).unwrap();
+        for prefix in ["", "<script>", "<a "] {
+            for unit in units {
+                let (one, two) = (steps(&program, prefix, unit, 2000), steps(&program, prefix, unit, 4000));
+                assert!(two <= 2 * one + 100, "{name}, {unit:?}: {one}, then {two}");
+                // How many candidates are alive at once, on average.
+                assert!(two <= 12 * 4000 * unit.len() as u64, "{name}, {unit:?}: {two}");
+            }
+        }
+    }
+}

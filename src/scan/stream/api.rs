@@ -375,7 +375,8 @@ fn canonical(value: &[u8]) -> Cow<'_, [u8]> {
     /// Below this every integer is exact.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let numeric = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'+' | b'e' | b'E');
-    if !value.iter().all(numeric) {
+    // What nearly all are: written as it is compared.
+    if matches!(value, [b'0'..=b'9'] | [b'1'..=b'9', b'0'..=b'9']) || !value.iter().all(numeric) {
         return Cow::Borrowed(value);
     }
     match std::str::from_utf8(value).ok().and_then(|text| text.parse::<f64>().ok()) {
@@ -467,9 +468,9 @@ fn is_of_base64(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'_' | b'-')
 }
 
-/// Whether a string under a declared API is left unread: it is named like an id, and looks like one.
-pub(super) fn is_opaque(name: Option<&[u8]>, text: &[u8]) -> bool {
-    name.is_some_and(|name| OPAQUE.contains(&name)) && looks_opaque(text)
+/// Whether a string of this name is left unread under a declared API, if it looks like an id.
+pub(super) fn is_named_opaque(name: Option<&[u8]>) -> bool {
+    name.is_some_and(|name| OPAQUE.contains(&name))
 }
 
 /// Whether a string looks like an id, a signature or sound.

@@ -39,6 +39,11 @@ pub(super) const MARKS: [(&[u8], Mark); 8] = [
     (b"sequence_number", Mark::SequenceNumber),
 ];
 
+/// The mark that a member of this name is.
+pub(super) fn mark(name: &[u8]) -> Option<Mark> {
+    MARKS.iter().find(|(known, _)| *known == name).map(|&(_, mark)| mark)
+}
+
 /// Why a frame cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unreadable {
@@ -90,6 +95,8 @@ pub(super) struct Leaf {
     pub label: Label,
     pub text: Range<usize>,
     pub pieces: Range<usize>,
+    /// What stands between the quotes, in the payload.
+    pub raw: Range<usize>,
 }
 
 /// A number, `true`, `false` or `null`.
@@ -98,6 +105,8 @@ pub(super) struct Scalar {
     pub parent: Option<u32>,
     pub label: Label,
     pub text: Range<usize>,
+    /// Where it begins in the payload.
+    pub raw: usize,
 }
 
 /// The frame that was read last.
@@ -111,7 +120,33 @@ pub(super) struct Document {
     pub scalars: Vec<Scalar>,
     /// Raw ranges of the numbers in the `bytes` arrays of `logprobs`, which spell a text.
     pub integers: Vec<Range<u32>>,
-    names: Vec<(u32, u64)>,
+    names: Vec<Name>,
+}
+
+/// The name of a member of `node`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Name {
+    node: u32,
+    /// Of the name: different ones differ in nearly all cases.
+    mark: u32,
+    /// In [`Document::text`].
+    start: u32,
+    end: u32,
+}
+
+impl Name {
+    fn of<'a>(&self, text: &'a [u8]) -> &'a [u8] {
+        &text[self.start as usize..self.end as usize]
+    }
+
+    fn same_as(&self, other: &Self, text: &[u8]) -> bool {
+        (self.node, self.mark) == (other.node, other.mark) && self.of(text) == other.of(text)
+    }
+}
+
+/// Tells most names apart, at a fraction of what a hash costs.
+fn mark_of(name: &[u8]) -> u32 {
+    name.iter().fold(name.len() as u32, |mark, &byte| mark.rotate_left(5) ^ u32::from(byte))
 }
 
 impl Document {
@@ -124,6 +159,7 @@ impl Document {
             payload,
             current: None,
             role: Role::Value,
+            raw: 0,
             text: 0,
             pieces: 0,
             label: Label::Root,
@@ -134,11 +170,21 @@ impl Document {
             return Err(Unreadable::TooManyParts);
         }
         result.map_err(Unreadable::NotJson)?;
-        self.names.sort_unstable();
-        if self.names.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(Unreadable::TwoMembers);
+        if self.has_twins() { Err(Unreadable::TwoMembers) } else { Ok(()) }
+    }
+
+    /// Whether a name stands twice in one object.
+    fn has_twins(&mut self) -> bool {
+        /// Of so many, each is compared with each.
+        const FEW: usize = 24;
+        let text = &self.text;
+        if self.names.len() <= FEW {
+            let is_twin = |(i, name): (usize, &Name)| self.names[..i].iter().any(|other| other.same_as(name, text));
+            return self.names.iter().enumerate().any(is_twin);
         }
-        Ok(())
+        self.names
+            .sort_unstable_by(|a, b| (a.node, a.mark).cmp(&(b.node, b.mark)).then_with(|| a.of(text).cmp(b.of(text))));
+        self.names.windows(2).any(|pair| pair[0].same_as(&pair[1], text))
     }
 
     fn clear(&mut self) {
@@ -187,7 +233,8 @@ impl Document {
 
     /// Whether the outermost object has this member.
     pub(super) fn has(&self, name: &[u8]) -> bool {
-        self.names.binary_search(&(0, hashed(name))).is_ok()
+        let mark = mark_of(name);
+        self.names.iter().any(|known| known.node == 0 && known.mark == mark && known.of(&self.text) == name)
     }
 }
 
@@ -202,7 +249,8 @@ struct Reader<'a> {
     payload: &'a [u8],
     current: Option<u32>,
     role: Role,
-    /// Where the current string begins in the document's text and pieces.
+    /// Where the current string begins in the payload, and in the document's text and pieces.
+    raw: usize,
     text: usize,
     pieces: usize,
     label: Label,
@@ -224,9 +272,9 @@ impl Reader<'_> {
     /// Remembers a value that tells texts apart.
     fn note(&mut self, label: &Label, value: Range<usize>) {
         let (Some(current), Some(name)) = (self.current, self.document.name(label)) else { return };
-        if let Some((_, mark)) = MARKS.iter().find(|(known, _)| *known == name) {
+        if let Some(mark) = mark(name) {
             let value = (value.start as u32, value.end as u32);
-            self.document.nodes[current as usize].marks[*mark as usize] = Some(value);
+            self.document.nodes[current as usize].marks[mark as usize] = Some(value);
         }
     }
 
@@ -294,11 +342,13 @@ impl Sink for Reader<'_> {
         let text = self.document.text.len();
         self.document.text.extend_from_slice(&self.payload[start..start + length]);
         self.note(&label, text..text + length);
-        self.document.scalars.push(Scalar { parent: self.current, label, text: text..text + length });
+        let text = text..text + length;
+        self.document.scalars.push(Scalar { parent: self.current, label, text, raw: start });
     }
 
-    fn begin(&mut self, role: Role, _: u64) {
+    fn begin(&mut self, role: Role, raw: u64) {
         self.role = role;
+        self.raw = raw as usize + 1;
         self.text = self.document.text.len();
         self.pieces = self.document.pieces.len();
         if role == Role::Value && !self.too_many {
@@ -320,7 +370,7 @@ impl Sink for Reader<'_> {
         });
     }
 
-    fn end(&mut self, _: u64) {
+    fn end(&mut self, raw: u64) {
         if self.is_full() {
             return;
         }
@@ -328,14 +378,16 @@ impl Sink for Reader<'_> {
         let mut label = std::mem::replace(&mut self.label, Label::Root);
         match (self.role, self.current) {
             (Role::Key, Some(current)) => {
-                let hash = hashed(&self.document.text[text.clone()]);
-                self.document.names.push((current, hash));
+                let mark = mark_of(&self.document.text[text.clone()]);
+                let (start, end) = (text.start as u32, text.end as u32);
+                self.document.names.push(Name { node: current, mark, start, end });
                 self.document.nodes[current as usize].key = text.clone();
                 label = Label::Key(text.clone());
             }
             _ => self.note(&label, text.clone()),
         }
         let pieces = self.pieces..self.document.pieces.len();
-        self.document.leaves.push(Leaf { role: self.role, parent: self.current, label, text, pieces });
+        let raw = self.raw..raw as usize;
+        self.document.leaves.push(Leaf { role: self.role, parent: self.current, label, text, pieces, raw });
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::text::sse::Framing;
@@ -46,14 +47,56 @@ const MAX_CHOICES: usize = 128;
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     api: Option<Api>,
-    /// The frame that ids and names are copied from.
-    head: Value,
+    /// What is copied from the first frame.
+    head: Head,
     /// Answers that have begun, and those of them that have ended.
     begun: BTreeSet<u64>,
     ended: BTreeSet<u64>,
     sequence: Option<u64>,
     /// The stream has ended by its own account.
     pub done: bool,
+}
+
+/// What an answer says of itself.
+#[derive(Debug, Default)]
+struct Head {
+    id: Option<Box<str>>,
+    model: Box<str>,
+    /// Seconds since 1970.
+    created: Option<serde_json::Number>,
+    /// A completion that is none of a chat.
+    legacy: bool,
+}
+
+impl Head {
+    fn of(api: Api, payload: &[u8]) -> Self {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Members {
+            id: Value,
+            object: Value,
+            created: Value,
+            created_at: Value,
+            model: Value,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Event {
+            response: Members,
+        }
+        let Members { id, object, created, created_at, model } = match api {
+            Api::OpenAiChat => serde_json::from_slice(payload).unwrap_or_default(),
+            Api::OpenAiResponses => serde_json::from_slice::<Event>(payload).unwrap_or_default().response,
+            _ => return Self::default(),
+        };
+        let created = if api == Api::OpenAiChat { created } else { created_at };
+        Self {
+            id: id.as_str().map(Into::into),
+            model: model.as_str().unwrap_or_default().into(),
+            created: created.as_number().cloned(),
+            legacy: object == "text_completion",
+        }
+    }
 }
 
 impl Seen {
@@ -63,14 +106,16 @@ impl Seen {
         if self.api != Some(api) {
             self.api = Some(api);
             // Once a stream: what the end copies stands in the first frame.
-            self.head = match api {
-                Api::OpenAiChat | Api::OpenAiResponses => serde_json::from_slice(payload).unwrap_or_default(),
-                _ => Value::Null,
-            };
+            self.head = Head::of(api, payload);
         }
         if api == Api::OpenAiResponses {
-            self.sequence = number(document.mark(0, Mark::SequenceNumber)).or(self.sequence);
+            self.sequence(document.mark(0, Mark::SequenceNumber));
         }
+    }
+
+    /// Notes the number of an event.
+    pub(super) fn sequence(&mut self, text: Option<&[u8]>) {
+        self.sequence = number(text).or(self.sequence);
     }
 
     /// Whether the API of the last frame that was recognized tells where its texts end.
@@ -155,9 +200,8 @@ fn chat(seen: &Seen, ending: &Ending<'_>) -> Vec<u8> {
         EndReason::TooLong => "length",
         EndReason::Failed => return data(&json!({"error": openai_error(ending)})),
     };
-    let head = |name: &str| seen.head.get(name).cloned().unwrap_or(Value::Null);
-    let legacy = seen.head["object"] == "text_completion";
-    let choice = |index: u64| match legacy {
+    let Head { id, model, created, legacy } = &seen.head;
+    let choice = |index: u64| match *legacy {
         true => json!({"index": index, "text": "", "logprobs": null, "finish_reason": reason}),
         false => json!({"index": index, "delta": {}, "logprobs": null, "finish_reason": reason}),
     };
@@ -166,16 +210,13 @@ fn chat(seen: &Seen, ending: &Ending<'_>) -> Vec<u8> {
         // Everything has ended, or nothing has begun: somebody has to hear of it nevertheless.
         open.push(0);
     }
-    let object = if legacy { "text_completion" } else { "chat.completion.chunk" };
-    let id = match head("id") {
-        Value::String(id) => id,
-        _ => format!("chatcmpl-{}", ending.request_id),
-    };
+    let object = if *legacy { "text_completion" } else { "chat.completion.chunk" };
+    let id = id.as_deref().map_or_else(|| format!("chatcmpl-{}", ending.request_id), str::to_owned);
     let chunk = json!({
         "id": id,
         "object": object,
-        "created": head("created").as_u64().unwrap_or(0),
-        "model": head("model").as_str().unwrap_or_default(),
+        "created": created.as_ref().and_then(serde_json::Number::as_u64).unwrap_or(0),
+        "model": model,
         "choices": open.into_iter().map(choice).collect::<Vec<_>>(),
     });
     [data(&chunk), b"data: [DONE]\n\n".to_vec()].concat()
@@ -197,21 +238,18 @@ fn responses(seen: &Seen, ending: &Ending<'_>) -> Vec<u8> {
             return event("error", &error);
         }
     };
-    let head = |name: &str| seen.head["response"].get(name).cloned().unwrap_or(Value::Null);
-    let id = match head("id") {
-        Value::String(id) => id,
-        _ => format!("resp_{}", ending.request_id),
-    };
+    let Head { id, model, created, .. } = &seen.head;
+    let id = id.as_deref().map_or_else(|| format!("resp_{}", ending.request_id), str::to_owned);
     let response = json!({
         "id": id,
         "object": "response",
-        "created_at": head("created_at").as_f64().unwrap_or(0.0),
+        "created_at": created.as_ref().and_then(serde_json::Number::as_f64).unwrap_or(0.0),
         "status": "incomplete",
         "error": null,
         "incomplete_details": {"reason": reason},
         "instructions": null,
         "metadata": {},
-        "model": head("model").as_str().unwrap_or_default(),
+        "model": model,
         "output": [],
         "parallel_tool_calls": true,
         "tool_choice": "auto",

@@ -4,6 +4,7 @@
 //! is never written anew: what a rule matched is cut out of the bytes that came.
 
 mod messages;
+mod scratch;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
@@ -21,13 +22,15 @@ use super::super::{
 };
 use super::{
     HOLD_WIRE, StreamRules, StreamStop, Tally, Vendor,
-    api::{Api, Class, Sorter, is_opaque, is_sound, looks_opaque},
+    api::{Api, Class, Sorter, is_named_opaque, is_sound, looks_opaque},
     channel::{Channel, Stopped},
     document::{Document, Leaf, Piece, Unreadable, hashed},
     end::{self, Ending, Seen},
     house::House,
     messages::{Joining, MessageKind},
+    template::{Filled, Template, Value},
 };
+use scratch::Scratch;
 
 /// The most texts that one stream may be divided into.
 const MAX_CHANNELS: usize = 256;
@@ -67,11 +70,14 @@ pub(super) struct FrameScanner {
     /// Some frame was a JSON object or array.
     is_json: bool,
     seen: Seen,
+    /// The frame before.
+    template: Template,
     /// Kept from frame to frame.
-    document: Document,
     sorter: Sorter,
-    payload: Vec<u8>,
     next: Held,
+    /// How many frames were read as the one before with other values: the measure of work in tests.
+    #[cfg(test)]
+    pub(super) again: u64,
 }
 
 /// A frame, and what of it is withheld.
@@ -137,10 +143,11 @@ impl FrameScanner {
             scanned: 0,
             is_json: false,
             seen: Seen::default(),
-            document: Document::default(),
+            template: Template::default(),
             sorter: Sorter::default(),
-            payload: Vec::new(),
             next: Held::default(),
+            #[cfg(test)]
+            again: 0,
         }
     }
 
@@ -267,11 +274,18 @@ impl FrameScanner {
                 return Err(StreamStop::Blocked);
             }
         }
-        let mut payload = std::mem::take(&mut self.payload);
+        let mut scratch = Scratch::take();
         let result = match &frame.data[..] {
             [] => Ok(()),
-            [line] => self.payload(rules, frame, &frame.raw[line.clone()], tally),
+            [line] => {
+                let payload = &frame.raw[line.clone()];
+                match self.template.fill(payload, &mut scratch.filled) {
+                    true => self.again(rules, line.start, payload, &scratch.filled, tally),
+                    false => self.payload(rules, frame, payload, &mut scratch.document, tally),
+                }
+            }
             lines => {
+                let Scratch { document, payload, .. } = &mut *scratch;
                 payload.clear();
                 for (i, line) in lines.iter().enumerate() {
                     if i > 0 {
@@ -279,11 +293,45 @@ impl FrameScanner {
                     }
                     payload.extend_from_slice(&frame.raw[line.clone()]);
                 }
-                self.payload(rules, frame, &payload, tally)
+                self.payload(rules, frame, payload, document, tally)
             }
         };
-        self.payload = payload;
+        scratch.give_back();
         result
+    }
+
+    /// Scans a payload that is the template with other values, which begins in the frame at `at`.
+    fn again(
+        &mut self,
+        rules: &StreamRules,
+        at: usize,
+        payload: &[u8],
+        filled: &[Filled],
+        tally: &mut Tally,
+    ) -> Result<(), StreamStop> {
+        #[cfg(test)]
+        {
+            self.again += 1;
+        }
+        tally.unread.opaque += self.template.opaque;
+        for Filled { value, raw, same } in filled {
+            let text = &payload[raw.clone()];
+            let linear = || (!text.is_empty()).then(|| piece(0, text.len(), &(at + raw.start..at + raw.end)));
+            match *value {
+                Value::Piece(channel) => {
+                    let from = self.next.pieces.len();
+                    self.next.pieces.extend(linear());
+                    let pieces = from..self.next.pieces.len();
+                    self.piece_of(rules, channel as usize, text, pieces, tally)?;
+                }
+                Value::Alone { id: true } if looks_opaque(text) => tally.unread.opaque += text.len() as u64,
+                Value::Alone { .. } if *same => {}
+                Value::Alone { .. } => self.text_alone(rules, text, linear().into_iter(), tally)?,
+                Value::Number => {}
+                Value::Sequence => self.seen.sequence(Some(text)),
+            }
+        }
+        Ok(())
     }
 
     fn payload(
@@ -291,26 +339,25 @@ impl FrameScanner {
         rules: &StreamRules,
         frame: &Frame,
         payload: &[u8],
+        document: &mut Document,
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
+        self.template.clear();
         if rules.house.as_ref().is_some_and(|house| house.is_done(payload)) {
             self.seen.done = true;
             return self.finish_channels(rules, tally);
         }
-        let mut document = std::mem::take(&mut self.document);
-        let result = match document.read(payload) {
+        match document.read(payload) {
             // A number or a word is a text to those who read no JSON, and nothing to those who do.
             Ok(()) if document.nodes.is_empty() && document.leaves.is_empty() => {
                 self.data(rules, frame, payload, tally)
             }
-            Ok(()) => self.document(rules, frame, payload, &document, tally),
-            Err(Unreadable::NotJson(_)) if self.is_text(payload, &document) => self.data(rules, frame, payload, tally),
+            Ok(()) => self.document(rules, frame, payload, document, tally),
+            Err(Unreadable::NotJson(_)) if self.is_text(payload, document) => self.data(rules, frame, payload, tally),
             Err(Unreadable::NotJson(_)) => Err(StreamStop::Unscannable("an event is not the JSON that it seems to be")),
             Err(Unreadable::TwoMembers) => Err(TWO_READINGS),
             Err(Unreadable::TooManyParts) => Err(StreamStop::Unscannable("an event has too many parts")),
-        };
-        self.document = document;
-        result
+        }
     }
 
     /// Whether a payload that is no JSON is a text for its readers too. One that a lenient reader would take for
@@ -376,6 +423,7 @@ impl FrameScanner {
         let api = if self.messages.is_some() { Api::of_message(document) } else { Api::of(document) };
         self.seen.frame(api, document, payload);
         let place = Place::of(frame);
+        let hits = self.hits_alone();
         if let Some(house) = &rules.house {
             self.sorter.begin(house, document);
         }
@@ -383,16 +431,29 @@ impl FrameScanner {
             self.leaf(rules, &place, api, document, leaf, tally)?;
         }
         self.next.integers.extend(document.integers.iter().map(|range| place.raw(range.start as usize, range.len())));
-        if api == Some(Api::OpenAiResponses)
-            && self.sorter.ended(Api::OpenAiResponses, document)
-            && let Some(&channel) = self.by_key.get(&self.sorter.key[..])
-        {
+        let ends = api == Some(Api::OpenAiResponses) && self.sorter.ended(Api::OpenAiResponses, document);
+        if ends && let Some(&channel) = self.by_key.get(&self.sorter.key[..]) {
             self.finish_channel(rules, channel, tally)?;
         }
         if api == Some(Api::OpenAiRealtime) {
             self.retire(rules, document, tally)?;
         }
+        // A frame like this one does the same again only if it found nothing, ended nothing, and is read by nobody else.
+        let plain = !ends && self.next.edits.is_empty() && hits == self.hits_alone() && document.integers.is_empty();
+        let known = rules.house.is_none() && self.messages.is_none() && tally.counts.places.is_none();
+        if plain && known && frame.data.len() == 1 && !document.nodes.is_empty() {
+            self.template.scalars(document);
+            self.template.set(payload);
+        }
         Ok(())
+    }
+
+    /// Hits in strings that stand alone, where they are only counted.
+    fn hits_alone(&self) -> u64 {
+        match &self.alone {
+            Alone::Count(scanner) => scanner.counts().iter().sum(),
+            Alone::None | Alone::First(_) => 0,
+        }
     }
 
     fn leaf(
@@ -419,40 +480,57 @@ impl FrameScanner {
             (class, _) => class,
         };
         self.seen.string(api, document, &self.sorter, text);
-        let pieces = document.pieces[leaf.pieces.clone()].iter();
+        let pieces = document.pieces[leaf.pieces.clone()].iter().map(|piece| place.piece(piece));
         match class {
             Class::Delta => {
                 let from = self.next.pieces.len();
-                self.next.pieces.extend(pieces.map(|piece| place.piece(piece)));
+                self.next.pieces.extend(pieces);
                 let pieces = from..self.next.pieces.len();
-                self.piece(rules, text, pieces, tally)
-            }
-            Class::Alone
-                if (self.declared.is_some()
-                    && (is_opaque(document.name(&leaf.label), text) || is_sound(api, document, leaf, text)))
-                    || house.is_some_and(|house| house.is_opaque(self.sorter.last_path()) && looks_opaque(text)) =>
-            {
-                tally.unread.opaque += text.len() as u64;
-                Ok(())
+                let channel = self.channel(rules, tally)?;
+                self.template.string(document, leaf, Value::Piece(channel as u32));
+                self.piece_of(rules, channel, text, pieces, tally)
             }
             Class::Alone => {
+                let id = self.declared.is_some() && is_named_opaque(document.name(&leaf.label));
+                let is_opaque = match house {
+                    Some(house) if house.is_opaque(self.sorter.last_path()) => looks_opaque(text),
+                    _ => id && looks_opaque(text),
+                } || self.declared.is_some() && is_sound(api, document, leaf, text);
+                // What an answer ends with is noted, and must be read.
+                let read = self.sorter.last_path() == b"choices[].finish_reason";
+                let may_change = !read && self.template.string(document, leaf, Value::Alone { id });
+                if is_opaque {
+                    tally.unread.opaque += text.len() as u64;
+                    self.template.opaque += if may_change { 0 } else { text.len() as u64 };
+                    return Ok(());
+                }
                 if self.messages == Some(Joining::Whole) {
                     self.next.units += utf16_len(text);
                 }
-                if rules.max_chars.is_some_and(|max| utf16_len(text) > max) && !rules.observes() {
-                    return Err(StreamStop::TooLong);
-                }
-                tally.counts.enter(|name| name.push_str(&String::from_utf8_lossy(self.sorter.last_path())));
-                if !self.scan_alone(rules, text, tally) {
-                    return Ok(());
-                }
-                if rules.action != Action::Redact {
-                    return Err(StreamStop::Blocked);
-                }
-                let pieces: Vec<Piece> = pieces.map(|piece| place.piece(piece)).collect();
-                self.redact_alone(&rules.rules, text, &pieces, tally)
+                self.text_alone(rules, text, pieces, tally)
             }
         }
+    }
+
+    /// Scans a string that stands alone, and cuts out what it has to.
+    fn text_alone(
+        &mut self,
+        rules: &StreamRules,
+        text: &[u8],
+        pieces: impl Iterator<Item = Piece>,
+        tally: &mut Tally,
+    ) -> Result<(), StreamStop> {
+        if rules.max_chars.is_some_and(|max| utf16_len(text) > max) && !rules.observes() {
+            return Err(StreamStop::TooLong);
+        }
+        tally.counts.enter(|name| name.push_str(&String::from_utf8_lossy(self.sorter.last_path())));
+        if !self.scan_alone(rules, text, tally) {
+            return Ok(());
+        }
+        if rules.action != Action::Redact {
+            return Err(StreamStop::Blocked);
+        }
+        self.redact_alone(&rules.rules, text, &pieces.collect::<Vec<_>>(), tally)
     }
 
     /// Feeds a piece of the text whose key the sorter has; `pieces` are those of `next`.
@@ -464,6 +542,18 @@ impl FrameScanner {
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
         let index = self.channel(rules, tally)?;
+        self.piece_of(rules, index, text, pieces, tally)
+    }
+
+    /// Feeds a piece of a channel's text.
+    fn piece_of(
+        &mut self,
+        rules: &StreamRules,
+        index: usize,
+        text: &[u8],
+        pieces: Range<usize>,
+        tally: &mut Tally,
+    ) -> Result<(), StreamStop> {
         tally.counts.enter(|name| write_name(name, &self.sorter.key));
         let channel = &mut self.channels[index];
         channel.last_used = self.scanned;
@@ -499,6 +589,10 @@ impl FrameScanner {
             self.channels[index] = Channel::new(&rules.rules, rules.action);
             index
         } else if self.channels.len() < MAX_CHANNELS {
+            if self.channels.is_empty() {
+                // Most streams have one.
+                self.channels.reserve_exact(1);
+            }
             self.channels.push(Channel::new(&rules.rules, rules.action));
             self.channels.len() - 1
         } else {

@@ -62,6 +62,7 @@ fn event(value: Value) -> String {
 
 mod channels;
 mod house;
+mod template;
 mod watch;
 
 // ---- Shapes of the APIs ----

@@ -16,6 +16,12 @@ use std::fmt;
 pub use lenient::unescaped;
 pub use lexer::Lexer;
 
+/// How many bytes at the start of what is left of a string stand for themselves: up to a quote, a backslash or a control
+/// character.
+pub(in crate::scan) fn plain_len(bytes: &[u8]) -> usize {
+    plain::prefix(bytes)
+}
+
 /// How deep arrays and objects may be nested.
 pub const MAX_DEPTH: u32 = 128;
 
