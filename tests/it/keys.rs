@@ -237,6 +237,9 @@ async fn a_former_text_opens_until_its_grace_time_is_over_and_not_longer_for_bei
     assert_eq!(outcome(&proxy, &first).await, PASSED);
     let second = rotate(&proxy, &id, 30);
     assert_eq!(outcome(&proxy, &second).await, PASSED, "at once");
+    // What was verified while the proxy learned of the rotation is not cached.
+    seen(&proxy).await;
+    assert_eq!(outcome(&proxy, &second).await, PASSED);
     assert_eq!(outcome(&proxy, &first).await, PASSED);
     let verified = proxy.metric(r#"keyward_verifications_total{outcome="valid"}"#).await;
     proxy.clock.advance(Duration::from_secs(29));
