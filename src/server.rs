@@ -222,7 +222,7 @@ fn verifier(
             let prefix = KeyPrefix::new(&store.prefix).map_err(|error| VerifierError::new(error.to_string()))?;
             let peppers = Peppers::new(&store.peppers).map_err(|error| VerifierError::new(error.to_string()))?;
             let metrics = Arc::clone(metrics);
-            Verifier::Store(StoreVerifier::start(&store.path, prefix, peppers, clock.clone(), metrics, on_change)?)
+            Verifier::Store(StoreVerifier::start(&store.place, prefix, peppers, clock.clone(), metrics, on_change)?)
         }
         VerifierSpec::Kinde(kinde) => {
             Verifier::Kinde(KindeVerifier::new(kinde, Arc::clone(metrics), clock.clone(), trouble.clone())?.into())

@@ -17,9 +17,7 @@ mod verifier;
 pub use cache::{CacheSpec, Purge};
 pub use credential::{Credential, KeyText, take_credential};
 pub use permit::{Authenticated, Denied, Permit};
-pub use verifier::{
-    Credentials, KindeSpec, KindeVerifier, Origin, StoreVerifier, Trouble, TrustedCertificates, Verifier, VerifierError,
-};
+pub use verifier::{Credentials, KindeSpec, KindeVerifier, Origin, StoreVerifier, Trouble, Verifier, VerifierError};
 
 use std::net::IpAddr;
 use std::sync::Arc;

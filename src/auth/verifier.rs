@@ -7,7 +7,7 @@ mod kinde;
 mod store;
 mod uses;
 
-pub use kinde::{Credentials, KindeSpec, KindeVerifier, Origin, Trouble, TrustedCertificates};
+pub use kinde::{Credentials, KindeSpec, KindeVerifier, Origin, Trouble};
 pub use store::StoreVerifier;
 
 use std::fmt;

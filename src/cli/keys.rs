@@ -9,13 +9,12 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, Write};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::config::AdminSpec;
 use crate::keys::{
     ImportError, InvalidKey, KeyFilter, KeyId, KeyOptions, KeyPrefix, KeyStatus, NewKey, NotAKeyId, Peppers, Reason,
-    Revocation, Rotation, Store, StoreError, SystemRandom, read_import, rfc3339,
+    Revocation, Rotation, Store, StoreError, StorePlace, SystemRandom, read_import, rfc3339,
 };
 
 mod args;
@@ -29,7 +28,7 @@ pub use args::{
 
 /// The store of the configuration, and the moment.
 pub struct Target<'a> {
-    pub path: &'a Path,
+    pub place: &'a StorePlace,
     pub prefix: &'a KeyPrefix,
     pub peppers: &'a Peppers,
     pub now: SystemTime,
@@ -37,11 +36,11 @@ pub struct Target<'a> {
 
 impl Target<'_> {
     fn open(&self) -> Result<Store, StoreError> {
-        Store::open_existing(self.path, self.peppers.clone())
+        Store::open_existing(self.place, self.peppers.clone())
     }
 
     fn unknown(&self, id: KeyId) -> KeysError {
-        KeysError::Unknown { id, store: self.path.to_owned() }
+        KeysError::Unknown { id, store: self.place.clone() }
     }
 }
 
@@ -78,7 +77,7 @@ fn create(args: &CreateArgs, target: &Target<'_>, out: &mut dyn Write) -> Result
     };
     let new = NewKey::new(&args.name, args.org_code.as_deref(), args.user_id.as_deref(), &args.scopes)?
         .with(options, target.now)?;
-    let mut store = Store::open(target.path, target.peppers.clone())?;
+    let mut store = Store::open(target.place, target.peppers.clone())?;
     let key = store.create(&new, target.prefix, target.now, &mut SystemRandom)?;
     let shown = if args.common.json { show::secret_json(&key, out) } else { show::created(&key, &new, out) };
     // Flushed here: only whoever knows the id can tell what to do about a key that nobody has seen.
@@ -151,7 +150,7 @@ fn revoke(args: &RevokeArgs, target: &Target<'_>, out: &mut dyn Write) -> Result
 fn import(args: &ImportArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
     let file = File::open(&args.file).map_err(ImportError::Read)?;
     let keys = read_import(&mut BufReader::new(file), target.now)?;
-    let imported = Store::open(target.path, target.peppers.clone())?.import(&keys, target.now)?;
+    let imported = Store::open(target.place, target.peppers.clone())?.import(&keys, target.now)?;
     let counts = [("added", imported.added as u64), ("known", imported.known as u64)];
     if args.common.json {
         show::counts_json(&counts, out)?;
@@ -195,7 +194,7 @@ pub enum KeysError {
     /// What was given as an id is none.
     NotAKeyId,
     /// The store has no key of this id.
-    Unknown { id: KeyId, store: PathBuf },
+    Unknown { id: KeyId, store: StorePlace },
     /// The key is revoked or expired, so it gets no other text.
     Over { id: KeyId, what: &'static str, on: SystemTime },
     /// Too many texts of the key are in their grace time.
@@ -221,7 +220,7 @@ impl fmt::Display for KeysError {
             Self::Invalid(error) => error.fmt(f),
             Self::NotAKeyId => write!(f, "{NotAKeyId}; `keyward keys list` shows the ids"),
             Self::Unknown { id, store } => {
-                write!(f, "the key store {} has no key {id}; `keyward keys list` shows the ids", store.display())
+                write!(f, "the key store {store} has no key {id}; `keyward keys list` shows the ids")
             }
             Self::Over { id, what, on } => {
                 write!(f, "the key {id} {what} on {}; make another with `keyward keys create`", rfc3339(*on))

@@ -17,6 +17,7 @@ mod kinde_cache;
 mod layering;
 mod lifecycle;
 mod limits;
+mod postgres;
 mod refusals;
 mod routing;
 mod sdks;

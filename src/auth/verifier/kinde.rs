@@ -13,7 +13,7 @@ mod moment;
 mod token;
 mod trouble;
 
-pub use client::{Origin, TrustedCertificates};
+pub use client::Origin;
 pub use trouble::Trouble;
 
 use std::fmt;
@@ -32,6 +32,7 @@ use crate::auth::KeyText;
 use crate::observe::Metrics;
 use crate::policy::{Principal, SecretString};
 use crate::time::Clock;
+use crate::trust::TrustedCertificates;
 use client::{Client, Reply};
 use token::{Token, TokenSource};
 

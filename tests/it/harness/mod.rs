@@ -4,6 +4,7 @@
 mod client;
 mod kinde;
 mod origin;
+pub mod postgres;
 mod process;
 mod proxy;
 mod tls;
