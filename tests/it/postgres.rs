@@ -54,7 +54,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[tokio::test]
 async fn a_revocation_reaches_another_sidecar_at_once() {
-    let origin = Origin::start().await;
+    let origin = Origin::json("{}").await;
     let database = shared().database();
     let (one, two) = (sidecar(&origin, &database).await, sidecar(&origin, &database).await);
     let (clock, mut store) =
@@ -79,7 +79,7 @@ async fn a_revocation_reaches_another_sidecar_at_once() {
 
 #[tokio::test]
 async fn a_database_that_is_away_is_nobodys_fault_and_comes_back() {
-    let origin = Origin::start().await;
+    let origin = Origin::json("{}").await;
     let database = own().database();
     let proxy = sidecar(&origin, &database).await;
     let key = proxy.org_key.clone();
@@ -108,7 +108,7 @@ async fn a_database_that_is_away_is_nobodys_fault_and_comes_back() {
 
 #[tokio::test]
 async fn what_happens_between_two_connections_is_not_missed() {
-    let origin = Origin::start().await;
+    let origin = Origin::json("{}").await;
     let database = shared().database();
     let proxy = sidecar(&origin, &database).await;
     let key = proxy.org_key.clone();
@@ -125,17 +125,17 @@ async fn what_happens_between_two_connections_is_not_missed() {
 
 #[tokio::test]
 async fn a_slow_database_holds_up_only_those_who_need_it() {
-    let origin = Origin::start().await;
+    let origin = Origin::json("{}").await;
     let database = shared().database();
     let proxy = sidecar(&origin, &database).await;
     let known = proxy.org_key.clone();
     assert_eq!(status(&proxy, &known).await, 200);
     // Whoever reads the table waits for this lock.
     let lock = database.lock("key_secrets");
-    let unknown: Vec<_> = (0..20).map(|_| proxy.get("/").key(&proxy.user_key).send()).collect();
     let mut waiting = tokio::task::JoinSet::new();
-    for request in unknown {
-        waiting.spawn(request);
+    for _ in 0..20 {
+        let request = proxy.get("/").key(&proxy.user_key);
+        waiting.spawn(async move { request.send().await });
     }
     assert_eq!(proxy.health("/livez").await.status, 200);
     while let Some(answer) = waiting.join_next().await {
