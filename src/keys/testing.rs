@@ -66,7 +66,7 @@ impl Home {
     }
 
     pub fn open_with(&self, peppers: Peppers) -> Store {
-        Store::open(&self.place(), peppers).expect("a good store")
+        Store::open(self.place(), peppers).expect("a good store")
     }
 
     /// Another engine on the same SQLite file, to look beneath the store.

@@ -58,7 +58,7 @@ async fn a_revocation_reaches_another_sidecar_at_once() {
     let database = shared().database();
     let (one, two) = (sidecar(&origin, &database).await, sidecar(&origin, &database).await);
     let (clock, mut store) =
-        (Clock::system(), Store::open(&place(&database.url()), Peppers::default()).expect("a store"));
+        (Clock::system(), Store::open(place(&database.url()), Peppers::default()).expect("a store"));
     let mut took = Vec::new();
     for _ in 0..5 {
         let (id, key) = one.create_key(Some("org_1"), None, &[]);

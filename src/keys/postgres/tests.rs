@@ -32,7 +32,7 @@ fn stores_can_be_made_by_many_at_once() {
 #[test]
 fn looking_makes_no_store() {
     let home = home();
-    let error = Store::open_existing(&home.place(), Peppers::default()).expect_err("there is none");
+    let error = Store::open_existing(home.place(), Peppers::default()).expect_err("there is none");
     assert!(matches!(error.fault(), Fault::NoStore), "{error}");
     assert_eq!(sql(&home, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), "0");
 }
@@ -70,7 +70,7 @@ fn a_role_without_rights_is_told_what_it_lacks() {
     let StorePlace::Postgres(mut spec) = home.place() else { panic!("a database") };
     spec.user = "reader".to_owned();
     spec.password = Some(crate::policy::SecretString::new("reader".to_owned()));
-    let mut store = Store::open(StorePlace::Postgres(spec.clone()), Peppers::default()).expect("it may read");
+    let mut store = Store::open(StorePlace::Postgres(spec), Peppers::default()).expect("it may read");
     let error = try_create(&mut store, "n").expect_err("it may not write");
     assert!(matches!(error.fault(), Fault::Forbidden(_)) && error.to_string().contains("grant it SELECT"), "{error}");
     assert_eq!(store.list().expect("and the connection is as good as before"), []);
