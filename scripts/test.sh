@@ -2,8 +2,9 @@
 # Runs every test: `scripts/test.sh [arguments of cargo test]`.
 #
 # From a fresh clone on Debian, as root or with sudo, it first installs what is missing: a C compiler (SQLite is built
-# from source), curl, openssl, PostgreSQL (the tests start servers of their own and never use the one of the package), and
-# Python with venv (the examples run under real gunicorn and uvicorn). It says so in a line each; the next run finds everything in place.
+# from source), curl, openssl, PostgreSQL (the tests start servers of their own and never use the one of the package),
+# Python with venv (the examples run under real gunicorn and uvicorn), and Node with npm (the official SDKs, and the
+# vectors of the source document's rules). It says so in a line each; the next run finds everything in place.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -61,5 +62,24 @@ if ! "$venv/bin/python" -c '' 2>/dev/null || [[ $stamp != "$(cat "$venv/stamp" 2
     echo "$stamp" >"$venv/stamp"
 fi
 
+# Node 18 or newer and npm, for the official SDKs of tests/package.json.
+usable_node() {
+    command -v node >/dev/null && command -v npm >/dev/null &&
+        node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)'
+}
+usable_node || apt_install nodejs npm
+usable_node || fail "Node 18 or newer with npm is needed"
+packages=$PWD/.node
+stamp=$(sha256sum tests/package.json tests/package-lock.json)
+if [[ $stamp != "$(cat "$packages/stamp" 2>/dev/null)" ]]; then
+    echo "installing the npm packages of tests/package.json (.node)"
+    rm -rf "$packages"
+    mkdir "$packages"
+    cp tests/package.json tests/package-lock.json "$packages"
+    quietly npm ci --prefix "$packages" --ignore-scripts --no-audit --no-fund --omit=optional
+    echo "$stamp" >"$packages/stamp"
+fi
+
+export KEYWARD_TEST_NODE=$packages
 export KEYWARD_TEST_PYTHON=$venv/bin/python
 exec cargo test "$@"

@@ -60,6 +60,8 @@ pub mod listener;
 
 pub mod admin;
 
+pub mod key_service;
+
 pub mod config;
 
 pub mod server;

@@ -11,10 +11,11 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::admin::{self, Readiness};
 use crate::auth::{Authenticator, KindeVerifier, StoreVerifier, Trouble, Verifier, VerifierError};
-use crate::config::{Address, Compiled, ListenAddress, MAX_HEADERS, Mistakes, Process, VerifierSpec};
-use crate::keys::{KeyPrefix, Peppers};
+use crate::config::{Address, Compiled, ListenAddress, MAX_HEADERS, Mistakes, Process, StoreSpec, VerifierSpec};
+use crate::key_service::{self, Service, Tokens};
+use crate::keys::{KeyPrefix, Peppers, Store};
 use crate::limit::Limiter;
-use crate::listener::{self, ConnectionLimits, Listener, Phase, Tls, Workers};
+use crate::listener::{self, ConnectionLimits, Listener, Phase, Protocols, Tls, Workers};
 use crate::observe::{Metrics, UsageSink};
 use crate::pipeline::{self, Pipeline};
 use crate::time::Clock;
@@ -37,6 +38,8 @@ pub struct Server {
     phase: watch::Sender<Phase>,
     threads: Vec<JoinHandle<()>>,
     usage_thread: Option<JoinHandle<()>>,
+    /// Of the key service.
+    tokens: watch::Sender<Arc<Tokens>>,
     tasks: tokio::task::JoinSet<()>,
 }
 
@@ -48,6 +51,8 @@ pub struct Addresses {
     pub sockets: Vec<PathBuf>,
     pub admin: Option<SocketAddr>,
     pub health: Option<SocketAddr>,
+    /// The key service.
+    pub keys: Option<SocketAddr>,
 }
 
 /// How a stop ended.
@@ -62,23 +67,27 @@ pub enum Stopped {
 impl Server {
     /// Binds, opens the key store, starts the workers. On an error nothing is left running.
     pub async fn start(compiled: Compiled, workers: usize, clock: Clock) -> io::Result<Self> {
-        let Compiled { process, policy, warnings } = compiled;
+        let Compiled { process, policy, warnings, .. } = compiled;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
         let listeners = process.listen.iter().map(bind_listener).collect::<io::Result<Vec<_>>>()?;
         let admin = process.admin.as_ref().map(|admin| bind(&admin.address)).transpose()?;
         let health = process.health.as_ref().map(|health| bind(&health.address)).transpose()?;
+        let keys = process.serve.as_ref().map(|serve| bind(&serve.address)).transpose()?;
         let addresses = Addresses {
             sockets: process.listen.iter().filter_map(ListenAddress::socket).map(Path::to_owned).collect(),
             proxy: listeners.iter().filter_map(Listener::local_addr).collect(),
             admin: admin.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?,
             health: health.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?,
+            keys: keys.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?,
         };
 
         let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
         let limiter = Arc::new(Limiter::new(MAX_BUCKETS));
         let trouble = Trouble::default();
+        let revisions = watch::Sender::new(0_u64);
+        let mut store = None;
         let auth = Authenticator::new(
             &process.cache,
             Arc::clone(&limiter),
@@ -86,9 +95,21 @@ impl Server {
             clock.clone(),
             // This runtime is not a worker's.
             tokio::runtime::Handle::current(),
-            |on_change| verifier(&process.verifier, &metrics, &clock, &trouble, on_change),
+            |on_change| {
+                let revisions = revisions.clone();
+                let on_change = Box::new(move || {
+                    on_change();
+                    revisions.send_modify(|revision| *revision += 1);
+                });
+                let verifier = verifier(&process.verifier, &metrics, &clock, &trouble, on_change)?;
+                if let Verifier::Store(verifier) = &verifier {
+                    store = Some(Arc::clone(verifier));
+                }
+                Ok(verifier)
+            },
         )
         .map_err(io::Error::other)?;
+        let failures = Arc::clone(&policy.auth_failures);
         let (usage, usage_thread) = UsageSink::start(&process.usage, Arc::clone(&metrics))?;
         let pipeline = Pipeline::new(pipeline::Parts {
             policy,
@@ -111,8 +132,14 @@ impl Server {
             header_timeout: process.header_timeout,
             write_timeout: process.write_timeout,
         };
-        let tls = process.tls.clone().map(|spec| Tls::load(spec, &metrics)).transpose().map_err(io::Error::other)?;
+        let tls = process
+            .tls
+            .clone()
+            .map(|spec| Tls::load(spec, Protocols::Http2AndHttp1, &metrics))
+            .transpose()
+            .map_err(io::Error::other)?;
         let tls = tls.map(Arc::new);
+        let workers = if listeners.is_empty() { 0 } else { workers };
         let (workers, threads) = Workers::start(workers, &pipeline, &limits, tls.as_ref(), &metrics, &clock, &phases)?;
         if let Some(tls) = tls {
             tokio::spawn(tls.follow());
@@ -124,6 +151,31 @@ impl Server {
             tasks.spawn(listener::accept(listener, Arc::clone(&workers), Arc::clone(&slots), phases.clone()));
         }
         drop(workers);
+        let tokens = process.serve.as_ref().map(|serve| Arc::new(serve.tokens.clone())).unwrap_or_default();
+        let tokens = watch::Sender::new(tokens);
+        if let (Some(listener), Some(serve), Some(store)) = (keys, &process.serve, store)
+            && let VerifierSpec::Store(spec) = &process.verifier
+        {
+            let service = Service::new(key_service::Parts {
+                store,
+                open: opener(spec).map_err(io::Error::other)?,
+                prefix: KeyPrefix::new(&spec.prefix).map_err(io::Error::other)?,
+                tokens: tokens.subscribe(),
+                revisions: revisions.subscribe(),
+                phase: phases.clone(),
+                limiter: Arc::clone(&limiter),
+                failures,
+                metrics: Arc::clone(&metrics),
+                clock: clock.clone(),
+            });
+            let tls = serve.tls.clone().map(|spec| Tls::load(spec, Protocols::Http1, &metrics));
+            let tls = tls.transpose().map_err(io::Error::other)?.map(Arc::new);
+            if let Some(tls) = &tls {
+                tokio::spawn(Arc::clone(tls).follow());
+            }
+            let listener = Listener::Tcp(listener);
+            tasks.spawn(listener::serve(listener, tls, limits, serve.max_connections, phases, service));
+        }
         let readiness = Readiness::new(trouble);
         if let Some((listener, spec)) = admin.zip(process.admin.as_ref()) {
             let access = admin::Access::Token(spec.token.clone());
@@ -143,7 +195,7 @@ impl Server {
         }
         tokio::spawn(sweep(limiter, clock));
         metrics.reload_success.set(1);
-        Ok(Self { process, addresses, pipeline, readiness, metrics, auth, phase, threads, usage_thread, tasks })
+        Ok(Self { process, addresses, pipeline, readiness, metrics, auth, phase, threads, usage_thread, tokens, tasks })
     }
 
     pub fn addresses(&self) -> &Addresses {
@@ -155,7 +207,7 @@ impl Server {
     pub fn reload(&self, read: Result<Compiled, Mistakes>) {
         self.pipeline.usage().reopen();
         match read {
-            Ok(Compiled { process, policy, warnings }) => {
+            Ok(Compiled { process, policy, warnings, .. }) => {
                 for warning in warnings {
                     tracing::warn!("{warning}");
                 }
@@ -163,6 +215,16 @@ impl Server {
                     tracing::warn!(section, "this changed too, and waits for a restart");
                 }
                 self.pipeline.replace_policy(policy);
+                if let Some(serve) = process.serve {
+                    // Only a change ends the streams, which then ask again whether they may.
+                    self.tokens.send_if_modified(|tokens| {
+                        let is_new = **tokens != serve.tokens;
+                        if is_new {
+                            *tokens = Arc::new(serve.tokens);
+                        }
+                        is_new
+                    });
+                }
                 self.readiness.reloaded(Ok(()));
                 self.metrics.reload(true);
                 tracing::info!("the new configuration is in force");
@@ -222,12 +284,25 @@ fn verifier(
             let prefix = KeyPrefix::new(&store.prefix).map_err(|error| VerifierError::new(error.to_string()))?;
             let peppers = Peppers::new(&store.peppers).map_err(|error| VerifierError::new(error.to_string()))?;
             let metrics = Arc::clone(metrics);
-            Verifier::Store(StoreVerifier::start(&store.place, prefix, peppers, clock.clone(), metrics, on_change)?)
+            let started = StoreVerifier::start(&store.place, prefix, peppers, clock.clone(), metrics, on_change);
+            Verifier::Store(Arc::new(started?))
         }
         VerifierSpec::Kinde(kinde) => {
-            Verifier::Kinde(KindeVerifier::new(kinde, Arc::clone(metrics), clock.clone(), trouble.clone())?.into())
+            let verifier = KindeVerifier::new(kinde, Arc::clone(metrics), clock.clone(), trouble.clone())?;
+            let verifier = Arc::new(verifier);
+            if kinde.follow {
+                verifier.follow(on_change, metrics.revocation_stream.clone());
+            }
+            Verifier::Kinde(verifier)
         }
     })
+}
+
+/// Opens the store for a change. Never makes one: who verifies has made it.
+fn opener(spec: &StoreSpec) -> Result<key_service::Open, VerifierError> {
+    let peppers = Peppers::new(&spec.peppers).map_err(|error| VerifierError::new(error.to_string()))?;
+    let place = spec.place.clone();
+    Ok(Arc::new(move || Store::open_existing(&place, peppers.clone())))
 }
 
 fn bind_listener(address: &ListenAddress) -> io::Result<Listener> {

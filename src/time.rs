@@ -5,8 +5,10 @@
 //! each later event that needs a time of its own.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::Notify;
 
 /// One moment on both clocks: `monotonic` for durations and limits, `wall` for what people read.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +27,9 @@ pub struct Clock {
 struct ManualTime {
     start: Now,
     elapsed_ns: AtomicU64,
+    /// By how much the wall clock was set, in seconds; may be negative.
+    wall_step: AtomicI64,
+    moved: Notify,
 }
 
 impl Clock {
@@ -37,13 +42,43 @@ impl Clock {
     #[allow(clippy::disallowed_methods, reason = "this module is the one place that reads clocks")]
     pub fn manual() -> Self {
         let start = Now { monotonic: Instant::now(), wall: SystemTime::now() };
-        Self { manual: Some(Arc::new(ManualTime { start, elapsed_ns: AtomicU64::new(0) })) }
+        Self {
+            manual: Some(Arc::new(ManualTime {
+                start,
+                elapsed_ns: AtomicU64::new(0),
+                wall_step: AtomicI64::new(0),
+                moved: Notify::new(),
+            })),
+        }
     }
 
     /// Moves a manual clock; the system's clocks cannot be moved and stay as they are.
     pub fn advance(&self, by: Duration) {
         if let Some(manual) = &self.manual {
             manual.elapsed_ns.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+            manual.moved.notify_waiters();
+        }
+    }
+
+    /// Sets the wall time of a manual clock forward or back by so many seconds, as an operator or NTP does; monotonic
+    /// time goes on as before.
+    pub fn step_wall(&self, seconds: i64) {
+        if let Some(manual) = &self.manual {
+            manual.wall_step.fetch_add(seconds, Ordering::SeqCst);
+        }
+    }
+
+    /// Waits until this clock has moved on by `by`; a manual one moves only by [`Clock::advance`].
+    pub async fn sleep(&self, by: Duration) {
+        let Some(manual) = &self.manual else { return tokio::time::sleep(by).await };
+        let until = self.now().monotonic + by;
+        loop {
+            let mut moved = std::pin::pin!(manual.moved.notified());
+            moved.as_mut().enable();
+            if self.now().monotonic >= until {
+                return;
+            }
+            moved.await;
         }
     }
 
@@ -54,7 +89,11 @@ impl Clock {
             None => Now { monotonic: Instant::now(), wall: SystemTime::now() },
             Some(manual) => {
                 let elapsed = Duration::from_nanos(manual.elapsed_ns.load(Ordering::SeqCst));
-                Now { monotonic: manual.start.monotonic + elapsed, wall: manual.start.wall + elapsed }
+                let step = manual.wall_step.load(Ordering::SeqCst);
+                let by = Duration::from_secs(step.unsigned_abs());
+                let wall = manual.start.wall + elapsed;
+                let wall = if step < 0 { wall - by } else { wall + by };
+                Now { monotonic: manual.start.monotonic + elapsed, wall }
             }
         }
     }

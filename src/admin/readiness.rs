@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use crate::auth::Trouble;
+use crate::auth::{Trouble, TroubleReport};
 
 /// The state behind `/readyz`. Copies share it.
 #[derive(Clone, Debug, Default)]
@@ -20,10 +20,13 @@ struct State {
     /// Why the last reload did not take effect; the policy before it is still in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     reload_failed: Option<String>,
-    /// Why the verifier refuses this proxy. No reason to take traffic away: without any, nobody would notice that it
-    /// is over, and cached keys and public routes work.
+    /// Why keys cannot be verified. A reason to take traffic away while the verifier refuses this proxy, and for a
+    /// bounded time after the start; the verifier itself finds out when it is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     verifier: Option<String>,
+    /// Why revoked keys are not looked for. No reason to take traffic away: keys are verified as ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_list: Option<String>,
 }
 
 impl Readiness {
@@ -43,8 +46,9 @@ impl Readiness {
 
     /// Whether ready, and the detail as JSON.
     pub(super) fn report(&self) -> (bool, String) {
-        let state = State { verifier: self.verifier.current(), ..self.lock().clone() };
-        let ready = !state.draining;
+        let TroubleReport { ready, verifier, list } = self.verifier.report();
+        let state = State { verifier, key_list: list, ..self.lock().clone() };
+        let ready = ready && !state.draining;
         // Plain fields always serialize.
         let detail = serde_json::to_value(&state).unwrap_or_default();
         (ready, serde_json::json!({"ready": ready, "detail": detail}).to_string())

@@ -6,7 +6,11 @@
 //! Invariants: bounded by entries; no entry outlives its key's own expiry; a purge leaves nothing behind, not even
 //! from a verification that was under way.
 
+use std::cell::{Cell, RefCell};
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,6 +65,14 @@ pub(super) enum Lookup {
     Unknown,
 }
 
+/// What is kept of a key's last characters, which Kinde shows of every key: enough to see that the key behind an id
+/// has become another one. Useless outside of this process, as is the digest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tail(u32);
+
+/// How many characters Kinde shows of a key's end.
+const TAIL: usize = 4;
+
 /// The purges that had happened when a verification began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp(u64);
@@ -68,6 +80,7 @@ pub(super) struct Stamp(u64);
 #[derive(Clone)]
 struct Entry {
     found: Found,
+    tail: Tail,
     /// Believed without asking.
     fresh_until: Instant,
     /// Believed if asking fails; never before `fresh_until`.
@@ -91,6 +104,7 @@ pub(super) struct KeyCache {
     /// or after it, which its stamp shows. Held for a write, or for one walk over the entries.
     purges: Mutex<u64>,
     mac: Hmac<Sha256>,
+    tails: RandomState,
     spec: CacheSpec,
 }
 
@@ -102,18 +116,38 @@ pub enum Purge {
     Organization(String),
 }
 
+/// What a list of active keys made the cache forget.
+#[derive(Debug)]
+pub(super) struct Inactive {
+    pub(super) revoked: u64,
+    /// Ids of keys of which another end was listed.
+    pub(super) rotated: Vec<Arc<str>>,
+}
+
 impl KeyCache {
     pub(super) fn new(spec: &CacheSpec) -> Result<Self, VerifierError> {
         let mut secret = [0_u8; 32];
         getrandom::fill(&mut secret).map_err(|error| VerifierError::new(format!("no randomness: {error}")))?;
         let mac = Hmac::new_from_slice(&secret).map_err(|error| VerifierError::new(error.to_string()))?;
-        Ok(Self { entries: Cache::new(spec.max_entries), purges: Mutex::new(0), mac, spec: spec.clone() })
+        Ok(Self {
+            entries: Cache::new(spec.max_entries),
+            purges: Mutex::new(0),
+            mac,
+            tails: RandomState::new(),
+            spec: spec.clone(),
+        })
     }
 
     pub(super) fn digest(&self, key: &KeyText) -> CacheKey {
         let mut mac = self.mac.clone();
         mac.update(key.expose().as_bytes());
         mac.finalize().into_bytes().into()
+    }
+
+    /// Of a whole key, or of its end alone; `None` for less than Kinde shows.
+    pub(super) fn tail(&self, text: &str) -> Option<Tail> {
+        let end = text.as_bytes().last_chunk::<TAIL>()?;
+        Some(Tail(self.tails.hash_one(end) as u32))
     }
 
     /// Taken before a verification begins, given back with its result.
@@ -148,7 +182,7 @@ impl KeyCache {
     }
 
     /// Remembers a result, unless a purge has happened since `stamp`.
-    pub(super) fn insert(&self, key: CacheKey, found: Found, stamp: Stamp, now: Now, chance: Chance) {
+    pub(super) fn insert(&self, key: CacheKey, tail: Tail, found: Found, stamp: Stamp, now: Now, chance: Chance) {
         let purges = self.lock();
         if stamp != Stamp(*purges) {
             return;
@@ -156,7 +190,7 @@ impl KeyCache {
         let entry = match &found {
             Found::Invalid => {
                 let until = now.monotonic + self.spec.negative_ttl;
-                Entry { found, fresh_until: until, stale_until: until, refresh_from: until, away_until: None }
+                Entry { found, tail, fresh_until: until, stale_until: until, refresh_from: until, away_until: None }
             }
             Found::Valid(principal) => {
                 let left = principal.expires.map(|expires| expires.duration_since(now.wall).unwrap_or_default());
@@ -172,6 +206,7 @@ impl KeyCache {
                 let fresh_until = now.monotonic + ttl;
                 Entry {
                     found,
+                    tail,
                     fresh_until,
                     stale_until: fresh_until + self.spec.stale_if_error,
                     refresh_from: now.monotonic + refresh_after,
@@ -204,6 +239,43 @@ impl KeyCache {
             Purge::KeyId(id) => self.forget(|principal| &*principal.key_id == id),
             Purge::Organization(org) => self.forget(|principal| principal.org_code.as_deref() == Some(org)),
         }
+    }
+
+    /// The ids of all keys that are known good, before a list of active ones is read. What is being verified will be
+    /// verified again: its answer may be older than the list.
+    pub(super) fn ids_for_list(&self) -> HashSet<Arc<str>> {
+        let mut purges = self.lock();
+        *purges += 1;
+        let valid = |entry: Entry| match entry.found {
+            Found::Valid(principal) => Some(Arc::clone(&principal.key_id)),
+            Found::Invalid => None,
+        };
+        self.entries.iter().filter_map(|(_, entry)| valid(entry)).collect()
+    }
+
+    /// Forgets of the `asked` keys those that are not `active`, and those whose end is another one now.
+    pub(super) fn keep_active(&self, asked: &HashSet<Arc<str>>, active: &HashMap<Arc<str>, Option<Tail>>) -> Inactive {
+        let _purges = self.lock();
+        let (revoked, rotated) = (Cell::new(0), RefCell::new(Vec::new()));
+        self.entries.retain(|_, entry| {
+            let Found::Valid(principal) = &entry.found else { return true };
+            if !asked.contains(&principal.key_id) {
+                return true;
+            }
+            match active.get(&principal.key_id) {
+                None => revoked.set(revoked.get() + 1),
+                Some(Some(tail)) if *tail != entry.tail => rotated.borrow_mut().push(Arc::clone(&principal.key_id)),
+                Some(_) => return true,
+            }
+            false
+        });
+        Inactive { revoked: revoked.get(), rotated: rotated.into_inner() }
+    }
+
+    /// When a key is asked about again.
+    #[cfg(test)]
+    pub(super) fn refresh_from(&self, key: &CacheKey) -> Option<Instant> {
+        self.entries.peek(key).map(|entry| entry.refresh_from)
     }
 
     fn forget(&self, is_meant: impl Fn(&Principal) -> bool) {

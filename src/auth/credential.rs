@@ -12,6 +12,11 @@ use crate::policy::Place;
 pub struct KeyText(Zeroizing<String>);
 
 impl KeyText {
+    /// A text of our own making.
+    pub(super) fn of(text: Zeroizing<String>) -> Self {
+        Self(text)
+    }
+
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -96,7 +101,7 @@ fn key_text(text: &[u8]) -> Option<KeyText> {
     let text = text.trim_ascii();
     let shaped = KEY_LENGTH.contains(&text.len()) && text.iter().all(u8::is_ascii_graphic);
     let text = std::str::from_utf8(text).ok().filter(|_| shaped)?;
-    Some(KeyText(Zeroizing::new(text.to_owned())))
+    Some(KeyText::of(Zeroizing::new(text.to_owned())))
 }
 
 #[cfg(test)]

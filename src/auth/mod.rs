@@ -12,12 +12,16 @@ mod chance;
 mod credential;
 mod flight;
 mod permit;
+mod poll;
 mod verifier;
 
 pub use cache::{CacheSpec, Purge};
 pub use credential::{Credential, KeyText, take_credential};
 pub use permit::{Authenticated, Denied, Permit};
-pub use verifier::{Credentials, KindeSpec, KindeVerifier, Origin, StoreVerifier, Trouble, Verifier, VerifierError};
+pub use verifier::{
+    Credentials, ForwardProxy, KindeSpec, KindeVerifier, LookedUp, Origin, ProxyCredentials, ServiceClient,
+    StoreVerifier, Trouble, TroubleReport, Verifier, VerifierError,
+};
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,7 +29,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use cache::{CacheKey, Found, KeyCache, Lookup};
-use chance::Chance;
+use chance::Lots;
 use flight::{Flights, Seat, Ticket};
 
 use crate::limit::{Admission, BucketOwner, Charge, Limiter, Refused};
@@ -61,6 +65,7 @@ struct Core {
     limiter: Arc<Limiter>,
     metrics: Arc<Metrics>,
     clock: Clock,
+    lots: Lots,
     /// Where verifications run: not on a worker, whose requests they would delay and with whose connections they
     /// would end.
     background: Handle,
@@ -76,6 +81,7 @@ enum Purpose {
 }
 
 impl Authenticator {
+    /// `start` makes the verifier; what it is given is called when every key may have changed.
     pub fn new(
         spec: &CacheSpec,
         limiter: Arc<Limiter>,
@@ -84,11 +90,30 @@ impl Authenticator {
         background: Handle,
         start: impl FnOnce(Box<dyn Fn() + Send>) -> Result<Verifier, VerifierError>,
     ) -> Result<Self, VerifierError> {
+        Self::with(spec, limiter, metrics, clock, Lots::default(), background, start)
+    }
+
+    fn with(
+        spec: &CacheSpec,
+        limiter: Arc<Limiter>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        lots: Lots,
+        background: Handle,
+        start: impl FnOnce(Box<dyn Fn() + Send>) -> Result<Verifier, VerifierError>,
+    ) -> Result<Self, VerifierError> {
         let cache = Arc::new(KeyCache::new(spec)?);
         let purged = Arc::clone(&cache);
         let verifier = start(Box::new(move || purged.purge(&Purge::All)))?;
         let flights = Flights::new(verifier.concurrency());
-        Ok(Self(Arc::new(Core { cache, verifier, flights, limiter, metrics, clock, background })))
+        let core = Arc::new(Core { cache, verifier, flights, limiter, metrics, clock, lots, background });
+        if let Verifier::Kinde(kinde) = &core.verifier {
+            core.background.spawn(KindeVerifier::watch(Arc::downgrade(kinde)));
+            if let Some(every) = kinde.poll() {
+                core.background.spawn(poll::run(Arc::downgrade(&core), every));
+            }
+        }
+        Ok(Self(core))
     }
 
     /// Forgets verified keys: the next request with one of them asks the verifier.
@@ -226,6 +251,8 @@ impl Core {
     /// One verification, whatever becomes of the request that began it.
     async fn fly(self: Arc<Self>, key: KeyText, ticket: Ticket, paid: Option<Admission>, began: Now) {
         let answer = self.verifier.verify(&key).await;
+        // A key is never shorter than what is shown of it.
+        let tail = self.cache.tail(key.expose()).unwrap_or_default();
         drop(key);
         let now = self.clock.now();
         let seconds = now.monotonic.saturating_duration_since(began.monotonic).as_secs_f64();
@@ -240,9 +267,12 @@ impl Core {
         }
         let answer = answer.map(|principal| principal.map_or(Found::Invalid, |valid| Found::Valid(Arc::new(valid))));
         match &answer {
-            Ok(found) => self.cache.insert(*ticket.key(), found.clone(), ticket.stamp(), now, Chance::draw()),
+            Ok(found) => self.cache.insert(*ticket.key(), tail, found.clone(), ticket.stamp(), now, self.lots.draw()),
             Err(_) => self.cache.failed(ticket.key(), now),
         }
         ticket.land(answer);
     }
 }
+
+#[cfg(test)]
+mod fleet;

@@ -7,8 +7,14 @@ mod kinde;
 mod store;
 mod uses;
 
-pub use kinde::{Credentials, KindeSpec, KindeVerifier, Origin, Trouble};
-pub use store::StoreVerifier;
+#[cfg(test)]
+pub(super) use kinde::MemoryKinde;
+pub use kinde::{
+    Credentials, ForwardProxy, KindeSpec, KindeVerifier, Origin, ProxyCredentials, ServiceClient, Trouble,
+    TroubleReport,
+};
+pub(super) use kinde::{Failure, Next};
+pub use store::{LookedUp, StoreVerifier};
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +26,7 @@ use crate::policy::Principal;
 /// The verifier that the configuration chose.
 #[derive(Debug)]
 pub enum Verifier {
-    Store(StoreVerifier),
+    Store(Arc<StoreVerifier>),
     Kinde(Arc<KindeVerifier>),
 }
 

@@ -6,25 +6,30 @@
 //! Invariant: a key's text is written once, to `out`, by `create` and `rotate`; never into an error, even if somebody
 //! pastes a key where an id belongs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::time::{Duration, SystemTime};
 
 use crate::config::AdminSpec;
+use crate::key_service::token_digest;
 use crate::keys::{
-    ImportError, InvalidKey, KeyFilter, KeyId, KeyOptions, KeyPrefix, KeyStatus, NewKey, NotAKeyId, Peppers, Reason,
-    Revocation, Rotation, Store, StoreError, StorePlace, SystemRandom, read_import, rfc3339,
+    CreatedKey, ImportError, InvalidKey, KeyFilter, KeyId, KeyOptions, KeyPage, KeyPrefix, KeyRecord, KeySecret,
+    KeyStatus, NewKey, NotAKeyId, Peppers, Reason, Revocation, Rotation, Store, StoreError, StorePlace, SystemRandom,
+    looks_valid, read_import, rfc3339,
 };
 
 mod args;
 mod purge;
+mod remote;
 mod show;
 
 pub use args::{
-    CreateArgs, IdArgs, ImportArgs, KeysCommand, ListArgs, PeppersArgs, PruneArgs, PurgeArgs, RevokeArgs, RotateArgs,
-    Status,
+    CreateArgs, IdArgs, ImportArgs, KeysCommand, ListArgs, PeppersArgs, PruneArgs, PurgeArgs, RemoteArgs, RevokeArgs,
+    RotateArgs, Status, TokenArgs,
 };
+use remote::Remote;
 
 /// The store of the configuration, and the moment.
 pub struct Target<'a> {
@@ -38,9 +43,83 @@ impl Target<'_> {
     fn open(&self) -> Result<Store, StoreError> {
         Store::open_existing(self.place, self.peppers.clone())
     }
+}
+
+/// Whose keys are meant.
+enum Source<'a> {
+    Store(&'a Target<'a>),
+    Service(Box<Remote>),
+}
+
+impl Source<'_> {
+    fn create(&self, new: &NewKey) -> Result<CreatedKey, KeysError> {
+        match self {
+            Self::Store(at) => {
+                let mut store = Store::open(at.place, at.peppers.clone())?;
+                Ok(store.create(new, at.prefix, at.now, &mut SystemRandom)?)
+            }
+            Self::Service(remote) => remote.create(new).map_err(KeysError::Service),
+        }
+    }
+
+    fn page(&self, filter: &KeyFilter, after: Option<&KeyId>, count: usize) -> Result<KeyPage, KeysError> {
+        match self {
+            Self::Store(at) => Ok(at.open()?.page(filter, after, count)?),
+            Self::Service(remote) => remote.page(filter, after, count).map_err(KeysError::Service),
+        }
+    }
+
+    fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, KeysError> {
+        match self {
+            Self::Store(at) => Ok(at.open()?.get(id)?),
+            Self::Service(remote) => remote.get(id).map_err(KeysError::Service),
+        }
+    }
+
+    fn rotate(&self, id: &KeyId, grace: Duration) -> Result<Rotation, KeysError> {
+        match self {
+            Self::Store(at) => Ok(at.open()?.rotate(id, at.prefix, grace, at.now, &mut SystemRandom)?),
+            Self::Service(remote) => remote.rotate(id, grace).map_err(KeysError::Service),
+        }
+    }
+
+    fn revoke(&self, id: &KeyId, reason: Option<&Reason>) -> Result<Revocation, KeysError> {
+        match self {
+            Self::Store(at) => Ok(at.open()?.revoke(id, reason, at.now)?),
+            Self::Service(remote) => remote.revoke(id, reason).map_err(KeysError::Service),
+        }
+    }
 
     fn unknown(&self, id: KeyId) -> KeysError {
-        KeysError::Unknown { id, store: self.place.clone() }
+        let store = match self {
+            Self::Store(at) => at.place.to_string(),
+            Self::Service(remote) => remote.url().to_owned(),
+        };
+        KeysError::Unknown { id, store }
+    }
+}
+
+/// Does what `command` says on the store of a key service, and writes the answer to `out`.
+pub fn run_remote(
+    command: &KeysCommand,
+    remote: &RemoteArgs,
+    now: SystemTime,
+    out: &mut dyn Write,
+) -> Result<(), KeysError> {
+    let url = remote.url.as_deref().unwrap_or_default();
+    let source = Source::Service(Box::new(Remote::new(url, remote).map_err(KeysError::Service)?));
+    match command {
+        KeysCommand::Create(args) => create(args, &source, now, out),
+        KeysCommand::List(args) => list(args, &source, now, out),
+        KeysCommand::Show(args) => show(args, &source, now, out),
+        KeysCommand::Rotate(args) => rotate(args, &source, out),
+        KeysCommand::Revoke(args) => revoke(args, &source, out),
+        // Their arguments have no `--url`.
+        KeysCommand::Import(_)
+        | KeysCommand::Prune(_)
+        | KeysCommand::Peppers(_)
+        | KeysCommand::Purge(_)
+        | KeysCommand::Token(_) => Err(KeysError::Service("a key service cannot be asked for this".to_owned())),
     }
 }
 
@@ -52,39 +131,46 @@ pub fn run(
     admin: Option<&AdminSpec>,
     out: &mut dyn Write,
 ) -> Result<(), KeysError> {
+    let source = Source::Store(target);
     match command {
-        KeysCommand::Create(args) => create(args, target, out),
-        KeysCommand::List(args) => list(args, target, out),
-        KeysCommand::Show(args) => show(args, target, out),
-        KeysCommand::Rotate(args) => rotate(args, target, out),
-        KeysCommand::Revoke(args) => revoke(args, target, out),
+        KeysCommand::Create(args) => create(args, &source, target.now, out),
+        KeysCommand::List(args) => list(args, &source, target.now, out),
+        KeysCommand::Show(args) => show(args, &source, target.now, out),
+        KeysCommand::Rotate(args) => rotate(args, &source, out),
+        KeysCommand::Revoke(args) => revoke(args, &source, out),
         KeysCommand::Import(args) => import(args, target, out),
         KeysCommand::Prune(args) => prune(args, target, out),
         KeysCommand::Peppers(args) => peppers(args, target, out),
         KeysCommand::Purge(args) => purge(args, admin, out),
+        KeysCommand::Token(args) => token(args, out),
     }
 }
 
-fn create(args: &CreateArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
-    let expires_on = args.expires.map(|lives| target.now.checked_add(lives).ok_or(InvalidKey::Expiry)).transpose()?;
+fn create(args: &CreateArgs, source: &Source<'_>, now: SystemTime, out: &mut dyn Write) -> Result<(), KeysError> {
+    let expires_on = args.expires.map(|lives| now.checked_add(lives).ok_or(InvalidKey::Expiry)).transpose()?;
+    let mut metadata = BTreeMap::new();
+    for (name, value) in &args.meta {
+        if metadata.insert(name.clone(), value.clone()).is_some() {
+            return Err(KeysError::RepeatedMeta(name.clone()));
+        }
+    }
     let options = KeyOptions {
         expires_on,
-        metadata: args.meta.iter().cloned().collect(),
+        metadata,
         allow_from: args.allow_from.clone(),
         limit: args.limit,
         created_by: args.created_by.clone(),
         api_ids: Vec::new(),
     };
-    let new = NewKey::new(&args.name, args.org_code.as_deref(), args.user_id.as_deref(), &args.scopes)?
-        .with(options, target.now)?;
-    let mut store = Store::open(target.place, target.peppers.clone())?;
-    let key = store.create(&new, target.prefix, target.now, &mut SystemRandom)?;
+    let new =
+        NewKey::new(&args.name, args.org_code.as_deref(), args.user_id.as_deref(), &args.scopes)?.with(options, now)?;
+    let key = source.create(&new)?;
     let shown = if args.common.json { show::secret_json(&key, out) } else { show::created(&key, &new, out) };
     // Flushed here: only whoever knows the id can tell what to do about a key that nobody has seen.
     shown.and_then(|()| out.flush()).map_err(|source| KeysError::Unseen { id: key.id, source })
 }
 
-fn list(args: &ListArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
+fn list(args: &ListArgs, source: &Source<'_>, now: SystemTime, out: &mut dyn Write) -> Result<(), KeysError> {
     let status = args.status.map(|status| match status {
         Status::Active => KeyStatus::Active,
         Status::Revoked => KeyStatus::Revoked,
@@ -94,14 +180,16 @@ fn list(args: &ListArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(),
         org_code: args.org_code.clone(),
         user_id: args.user_id.clone(),
         name_prefix: args.name_prefix.clone(),
-        status: status.map(|status| (status, target.now)),
+        kind: None,
+        status: status.map(|status| (status, now)),
     };
     let after = args.after.as_deref().map(KeyId::parse).transpose()?;
-    let page = target.open()?.page(&filter, after.as_ref(), args.count as usize)?;
+    let page = source.page(&filter, after.as_ref(), args.count as usize)?;
     if args.common.json {
-        show::list_json(&page.keys, target.now, out)?;
+        show::list_json(&page.keys, now, out)?;
     } else {
-        show::list(&page.keys, target.now, out)?;
+        let is_filtered = filter != KeyFilter::default() || after.is_some();
+        show::list(&page.keys, is_filtered, now, out)?;
         if let Some(next) = page.next {
             writeln!(out, "There are more: --after {next}")?;
         }
@@ -109,24 +197,19 @@ fn list(args: &ListArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(),
     Ok(out.flush()?)
 }
 
-fn show(args: &IdArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
+fn show(args: &IdArgs, source: &Source<'_>, now: SystemTime, out: &mut dyn Write) -> Result<(), KeysError> {
     let id = KeyId::parse(&args.id)?;
-    let record = target.open()?.get(&id)?.ok_or_else(|| target.unknown(id))?;
-    if args.common.json {
-        show::record_json(&record, target.now, out)
-    } else {
-        show::record(&record, target.now, out)
-    }?;
+    let record = source.get(&id)?.ok_or_else(|| source.unknown(id))?;
+    if args.common.json { show::record_json(&record, now, out) } else { show::record(&record, now, out) }?;
     Ok(out.flush()?)
 }
 
-fn rotate(args: &RotateArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
+fn rotate(args: &RotateArgs, source: &Source<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
     let id = KeyId::parse(&args.id)?;
     let grace = args.grace.unwrap_or(Duration::ZERO);
-    let rotation = target.open()?.rotate(&id, target.prefix, grace, target.now, &mut SystemRandom)?;
-    let (key, grace_until) = match rotation {
+    let (key, grace_until) = match source.rotate(&id, grace)? {
         Rotation::Rotated { key, grace_until } => (key, grace_until),
-        Rotation::NotFound => return Err(target.unknown(id)),
+        Rotation::NotFound => return Err(source.unknown(id)),
         Rotation::Revoked { on } => return Err(KeysError::Over { id, what: "was revoked", on }),
         Rotation::Expired { on } => return Err(KeysError::Over { id, what: "has expired", on }),
         Rotation::TooMany => return Err(KeysError::TooManyRotations(id)),
@@ -135,13 +218,13 @@ fn rotate(args: &RotateArgs, target: &Target<'_>, out: &mut dyn Write) -> Result
     shown.and_then(|()| out.flush()).map_err(|source| KeysError::Unseen { id: key.id, source })
 }
 
-fn revoke(args: &RevokeArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
+fn revoke(args: &RevokeArgs, source: &Source<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
     let id = KeyId::parse(&args.id)?;
     let reason = args.reason.as_deref().map(Reason::new).transpose()?;
-    let (on, already) = match target.open()?.revoke(&id, reason.as_ref(), target.now)? {
+    let (on, already) = match source.revoke(&id, reason.as_ref())? {
         Revocation::Revoked { on } => (on, false),
         Revocation::AlreadyRevoked { on } => (on, true),
-        Revocation::NotFound => return Err(target.unknown(id)),
+        Revocation::NotFound => return Err(source.unknown(id)),
     };
     if args.common.json { show::revoked_json(&id, on, already, out) } else { show::revoked(&id, on, already, out) }?;
     Ok(out.flush()?)
@@ -178,8 +261,30 @@ fn peppers(args: &PeppersArgs, target: &Target<'_>, out: &mut dyn Write) -> Resu
     Ok(out.flush()?)
 }
 
+/// Makes a token for the key service. Needs no store, and writes nothing: the configuration says who has it.
+pub fn token(args: &TokenArgs, out: &mut dyn Write) -> Result<(), KeysError> {
+    let prefix = KeyPrefix::new("kw_token").map_err(|error| KeysError::Service(error.to_string()))?;
+    let token =
+        KeySecret::generate(&prefix, &mut SystemRandom).map_err(|error| KeysError::Service(error.to_string()))?;
+    let digest = token_digest(token.expose());
+    if args.json {
+        writeln!(out, r#"{{"token": "{}", "sha256": "{digest}"}}"#, token.expose())?;
+    } else {
+        writeln!(out, "token   {}", token.expose())?;
+        writeln!(out, "sha256  {digest}")?;
+        writeln!(out)?;
+        writeln!(out, "Give the token to its user. In `keys.serve.tokens` name either a file that holds it,")?;
+        writeln!(out, "or its SHA-256, which is no secret.")?;
+    }
+    Ok(out.flush()?)
+}
+
 /// Needs no store: the keys may live elsewhere.
 pub fn purge(args: &PurgeArgs, admin: Option<&AdminSpec>, out: &mut dyn Write) -> Result<(), KeysError> {
+    // Nobody's id: it would be sent about, and nothing would be purged.
+    if args.what.key_id.as_deref().is_some_and(looks_valid) {
+        return Err(KeysError::NotAKeyId);
+    }
     let admin = admin.ok_or_else(|| KeysError::Purge("the configuration has no `admin` to ask".to_owned()))?;
     purge::purge(&args.what, admin).map_err(KeysError::Purge)?;
     if args.common.json { writeln!(out, r#"{{"purged": true}}"#) } else { writeln!(out, "Purged.") }?;
@@ -191,10 +296,12 @@ pub fn purge(args: &PurgeArgs, admin: Option<&AdminSpec>, out: &mut dyn Write) -
 pub enum KeysError {
     /// The key that was asked for cannot be made.
     Invalid(InvalidKey),
+    /// Two values for one name: one of them would be lost.
+    RepeatedMeta(String),
     /// What was given as an id is none.
     NotAKeyId,
     /// The store has no key of this id.
-    Unknown { id: KeyId, store: StorePlace },
+    Unknown { id: KeyId, store: String },
     /// The key is revoked or expired, so it gets no other text.
     Over { id: KeyId, what: &'static str, on: SystemTime },
     /// Too many texts of the key are in their grace time.
@@ -205,6 +312,8 @@ pub enum KeysError {
     Purge(String),
     /// The store failed.
     Store(StoreError),
+    /// The key service did not do it, and why; or there was no way to ask.
+    Service(String),
     /// The answer could not be written; what was asked for is done.
     Output(io::Error),
     /// The new key is stored, but its text could not be written and is gone.
@@ -218,6 +327,7 @@ impl fmt::Display for KeysError {
                 f.write_str("a key needs an owner: give --org-code CODE, --user-id ID, or both")
             }
             Self::Invalid(error) => error.fmt(f),
+            Self::RepeatedMeta(name) => write!(f, "metadata has two values for `{name}`"),
             Self::NotAKeyId => write!(f, "{NotAKeyId}; `keyward keys list` shows the ids"),
             Self::Unknown { id, store } => {
                 write!(f, "the key store {store} has no key {id}; `keyward keys list` shows the ids")
@@ -230,7 +340,7 @@ impl fmt::Display for KeysError {
                 "too many former texts of the key {id} are in their grace time; a rotation without --grace ends them"
             ),
             Self::Import(error) => error.fmt(f),
-            Self::Purge(why) => f.write_str(why),
+            Self::Purge(why) | Self::Service(why) => f.write_str(why),
             Self::Store(error) => error.fmt(f),
             Self::Output(error) => write!(f, "cannot write the answer: {error}"),
             Self::Unseen { id, source } => write!(

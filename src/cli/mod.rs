@@ -1,12 +1,13 @@
 //! Arguments, logging and exit codes.
 //!
 //! Enters: the command line and the environment; this is the only module that sees either. Leaves: an exit code:
-//! 0 done, 1 failed, 2 the command line or the configuration is wrong.
+//! 0 done, 1 failed, 2 the command line or the configuration is wrong; those of `keyward scan` are in `scan`.
 
 mod demo;
 mod keys;
 mod log;
 mod run;
+mod scan;
 
 use std::fmt;
 use std::io::Write;
@@ -36,9 +37,11 @@ enum Command {
     Run(run::RunArgs),
     /// Check a configuration: print its routes, or every mistake in it
     Check(ConfigArg),
+    /// Scan standard input as the proxy would: what may pass to standard output, the verdict to standard error
+    Scan(scan::ScanArgs),
     /// Create, list, rotate, revoke and import keys of the embedded store; purge a proxy's cache
     #[command(subcommand)]
-    Keys(keys::KeysCommand),
+    Keys(Box<keys::KeysCommand>),
     /// Try Keyward: the real proxy in front of a built-in sample AI service
     Demo(demo::DemoArgs),
 }
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check(&args.config),
+        Command::Scan(args) => return scan::run(&args),
         Command::Keys(command) => manage_keys(&command),
         Command::Demo(args) => demo::run(&args),
     };
@@ -94,8 +98,17 @@ fn check(path: &Path) -> Result<(), Failure> {
 }
 
 fn manage_keys(command: &keys::KeysCommand) -> Result<(), Failure> {
-    let process = load(&command.common().config)?.process;
     let out = &mut std::io::stdout();
+    if let Some(remote) = command.remote() {
+        return keys::run_remote(command, remote, Clock::system().now().wall, out).map_err(Failure::other);
+    }
+    if let keys::KeysCommand::Token(args) = command {
+        return keys::token(args, out).map_err(Failure::other);
+    }
+    let Some(common) = command.common() else {
+        return Err(Failure::Other("this command has no configuration to find its store by".to_owned()));
+    };
+    let process = load(&common.config)?.process;
     let store = match (process.verifier, command) {
         (VerifierSpec::Store(store), _) => store,
         (VerifierSpec::Kinde(_), keys::KeysCommand::Purge(args)) => {

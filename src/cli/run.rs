@@ -40,6 +40,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
             sockets = ?addresses.sockets,
             admin = ?addresses.admin,
             health = ?addresses.health,
+            keys = ?addresses.keys,
             workers = workers(),
             "keyward is ready"
         );

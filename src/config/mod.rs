@@ -30,7 +30,7 @@ mod written;
 pub use mistake::{Mistake, Mistakes, Position};
 pub use process::{
     Address, AdminSpec, BadAddress, CacheSpec, Credentials, HealthSpec, KindeSpec, ListenAddress, MAX_HEADERS, Origin,
-    PostgresSpec, Process, StorePlace, StoreSpec, TrustedCertificates, UsageOutput, VerifierSpec,
+    PostgresSpec, Process, ServeSpec, StorePlace, StoreSpec, TrustedCertificates, UsageOutput, VerifierSpec,
 };
 pub use table::{route_table, summary};
 pub use units::parse_duration;
@@ -38,7 +38,8 @@ pub use units::parse_duration;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use crate::policy::Policy;
+use crate::policy::{Inspect, Policy};
+use crate::scan::Rule;
 
 use mistake::Findings;
 use snippet::Source;
@@ -55,8 +56,21 @@ pub struct Compiled {
     pub process: Process,
     /// Swapped as a whole on every reload.
     pub policy: Policy,
+    /// What a route does that says nothing of its own: for tools that have no route.
+    pub defaults: InspectDefaults,
     /// What is allowed and should be known, each one line.
     pub warnings: Vec<String>,
+}
+
+/// How bodies are inspected by default, and the rules that can be asked for by name.
+#[derive(Debug)]
+pub struct InspectDefaults {
+    /// `defaults.request`.
+    pub request: Inspect,
+    /// `defaults.response`.
+    pub response: Inspect,
+    /// The file's own rules.
+    pub own_rules: Vec<Rule>,
 }
 
 /// What a command line sets above the file.
@@ -111,6 +125,17 @@ pub fn compile_text(
             Err(findings.finish(&source))
         }
     }
+}
+
+/// Reads the URL of Kinde or a key service: a scheme, a host and a port; `http` only within this machine.
+///
+/// # Errors
+/// What is wrong with it, and what was probably meant.
+pub fn parse_origin(text: &str) -> Result<Origin, String> {
+    written::origin(text).map_err(|bad| match bad.help {
+        Some(help) => format!("{}; {help}", bad.message),
+        None => bad.message,
+    })
 }
 
 fn read_file(path: &Path) -> Result<String, String> {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use crate::key_service::Tokens;
 use crate::listener::TlsSpec;
 use crate::policy::SecretString;
 
 pub use super::address::{Address, BadAddress, ListenAddress};
-pub use crate::auth::{CacheSpec, Credentials, KindeSpec, Origin};
+pub use crate::auth::{CacheSpec, Credentials, ForwardProxy, KindeSpec, Origin, ProxyCredentials};
 pub use crate::keys::{PostgresSpec, PostgresTls, StorePlace};
 pub use crate::observe::UsageOutput;
 pub use crate::trust::TrustedCertificates;
@@ -17,6 +18,9 @@ pub const MAX_HEADERS: usize = 100;
 /// Everything of the configuration that is no policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
+    /// The key service, where there is one.
+    pub serve: Option<ServeSpec>,
+    /// Nothing where the process is a key service alone.
     pub listen: Vec<ListenAddress>,
     /// Of the TCP listeners; Unix sockets stay in the clear.
     pub tls: Option<TlsSpec>,
@@ -60,6 +64,7 @@ impl Process {
             ("health", self.health == other.health),
             ("memory", self.memory == other.memory),
             ("keys", self.verifier == other.verifier),
+            ("keys.serve", self.serve.as_ref().map(ServeSpec::fixed) == other.serve.as_ref().map(ServeSpec::fixed)),
             ("keys.cache", self.cache == other.cache),
             ("usage", self.usage == other.usage),
         ]
@@ -84,6 +89,23 @@ impl PartialEq for AdminSpec {
 }
 
 impl Eq for AdminSpec {}
+
+/// The key service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeSpec {
+    pub address: Address,
+    pub tls: Option<TlsSpec>,
+    /// Taken over by a reload.
+    pub tokens: Tokens,
+    pub max_connections: usize,
+}
+
+impl ServeSpec {
+    /// What only a restart can change.
+    fn fixed(&self) -> (&Address, &Option<TlsSpec>, usize) {
+        (&self.address, &self.tls, self.max_connections)
+    }
+}
 
 /// The port for probes and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,15 +3,26 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::key_service::Scope;
 use crate::policy::{Access, ErrorFormat, Inspect, Limit, Policy, Route};
-use crate::scan::{Action, preset, presets};
+use crate::scan::{Action, RuleSet, preset, presets};
 
 use super::Compiled;
+use super::process::ServeSpec;
 use super::units::show_duration;
 
 /// The route table, the rules, and the warnings.
 pub fn summary(compiled: &Compiled) -> String {
-    let mut text = route_table(&compiled.policy);
+    let mut text = String::new();
+    if !compiled.policy.routes.routes().is_empty() {
+        text.push_str(&route_table(&compiled.policy));
+    }
+    if let Some(serve) = &compiled.process.serve {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&key_service(serve));
+    }
     if !compiled.warnings.is_empty() {
         text.push('\n');
     }
@@ -20,6 +31,15 @@ pub fn summary(compiled: &Compiled) -> String {
         let _ = writeln!(text, "warning: {warning}");
     }
     text
+}
+
+/// Where the key service listens, and what each token may do.
+fn key_service(serve: &ServeSpec) -> String {
+    let scheme = if serve.tls.is_some() { "https" } else { "http" };
+    let mut rows = vec![["TOKEN".to_owned(), "SCOPES".to_owned()]];
+    let scopes = |scopes: &[Scope]| scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" ");
+    rows.extend(serve.tokens.names().map(|(name, granted)| [name.to_owned(), scopes(granted)]));
+    format!("key service {scheme}://{}\n{}", serve.address, aligned(&rows))
 }
 
 /// Every route in the file's order, then every list of rules that one of them applies.
@@ -41,6 +61,7 @@ fn row(route: &Route) -> [String; 8] {
         Some(host) => format!("{host}{}", route.path),
         None => route.path.to_string(),
     };
+    let path = if route.websocket { format!("{path} (websocket)") } else { path };
     [
         match route.format {
             ErrorFormat::Keyward => route.id.to_string(),
@@ -77,11 +98,18 @@ fn limits(limits: &[Arc<Limit>]) -> String {
 fn inspect(inspect: &Inspect) -> String {
     let mut parts = Vec::new();
     if !inspect.rules.is_empty() {
-        parts.push(rule_names(inspect.rules.rule_ids()).join(", "));
+        parts.push(rule_list(&inspect.rules));
     }
     parts.extend(inspect.max_chars.map(|chars| format!("{chars} chars")));
     parts.extend(inspect.max_body_chars.map(|chars| format!("{chars} chars in all")));
-    if parts.is_empty() { "-".to_owned() } else { format!("{}: {}", action(inspect.action), parts.join(", ")) }
+    if parts.is_empty() {
+        return "-".to_owned();
+    }
+    parts.extend(inspect.house.as_ref().map(|house| {
+        let places: Vec<_> = house.join.iter().map(|path| path.as_str()).collect();
+        format!("joins {}", places.join(", "))
+    }));
+    format!("{}: {}", action(inspect.action), parts.join(", "))
 }
 
 fn action(action: Action) -> &'static str {
@@ -91,6 +119,15 @@ fn action(action: Action) -> &'static str {
         Action::Sanitize => "sanitize",
         Action::Observe => "observe",
     }
+}
+
+/// The rules as the file names them, and the views that they read through: where only some of them do, how many.
+fn rule_list(rules: &RuleSet) -> String {
+    let all = rules.rule_ids().len();
+    let view = |(view, some)| if some == all { format!("{view}") } else { format!("{view} ({some} of {all})") };
+    let views: Vec<String> = rules.views().map(view).collect();
+    let names = rule_names(rules.rule_ids()).join(", ");
+    if views.is_empty() { names } else { format!("{names} through {}", views.join(", ")) }
 }
 
 /// Rule ids as the file names them: the rules of a preset by its name.
@@ -125,7 +162,7 @@ fn rules(policy: &Policy) -> Vec<[String; 3]> {
             Some(bytes) => format!("{bytes} bytes"),
             None => "unbounded".to_owned(),
         };
-        let row = [rule_names(inspect.rules.rule_ids()).join(", "), action(inspect.action).to_owned(), hold];
+        let row = [rule_list(&inspect.rules), action(inspect.action).to_owned(), hold];
         if !rows.contains(&row) {
             rows.push(row);
         }

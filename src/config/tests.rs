@@ -7,6 +7,8 @@ mod mistakes;
 mod mutated;
 mod secrets;
 mod sections;
+mod serve;
+mod views;
 
 use std::path::Path;
 

@@ -99,6 +99,11 @@ impl KeySecret {
         Ok(Self(text))
     }
 
+    /// A key that somebody else has made; `None` for a text that is none of ours.
+    pub fn read(text: &str) -> Option<Self> {
+        looks_valid(text).then(|| Self(Zeroizing::new(text.to_owned())))
+    }
+
     /// The key itself; the name makes each use stand out in review.
     pub fn expose(&self) -> &str {
         &self.0

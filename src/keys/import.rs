@@ -9,13 +9,12 @@ use std::fmt;
 use std::io::{self, BufRead};
 use std::time::{Duration, SystemTime};
 
-use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::digest::Digest;
 use super::error::StoreError;
 use super::instant::{from_millis, to_millis};
-use super::new::{InvalidKey, KeyLimit, KeyOptions, NewKey};
+use super::new::{InvalidKey, KeyLimit, KeyOptions, NewKey, parse_range};
 use super::record::KeyId;
 
 /// The longest line.
@@ -223,7 +222,7 @@ impl Reader {
         let told = |error: InvalidKey| error.to_string();
         let name = line.name.ok_or("`name` is missing")?;
         let new = NewKey::new(&name, line.org_code.as_deref(), line.user_id.as_deref(), &line.scopes).map_err(told)?;
-        let range = |text: &String| text.parse::<IpNet>().map_err(|_| "`allow_from` must be ranges such as 10.0.0.0/8");
+        let range = |text: &String| parse_range(text).map_err(|error| format!("`allow_from`: {error}"));
         let limit = line.limit.map(|limit| KeyLimit::new(limit.requests, Duration::from_millis(limit.per_ms)));
         let options = KeyOptions {
             expires_on: line.expires_on.as_deref().map(|text| date("expires_on", text)).transpose()?,

@@ -41,7 +41,7 @@ pub use error::{Fault, StoreError};
 pub use format::{InvalidPrefix, KeyPrefix, KeySecret, looks_valid};
 pub use import::{ImportError, ImportMistake, Imported, ImportedKey, read_import};
 pub use instant::rfc3339;
-pub use new::{InvalidKey, KeyLimit, KeyOptions, NewKey, Reason};
+pub use new::{InvalidKey, KeyLimit, KeyOptions, NewKey, Reason, parse_range};
 pub use pepper::{Candidates, InvalidPepper, Peppers, Scheme};
 pub use place::StorePlace;
 pub use postgres::{BadPostgresUrl, PostgresHost, PostgresSpec, PostgresTls};

@@ -4,7 +4,7 @@
 //! first mention, because SQLite takes them for names and numbers them by it; a test checks.
 
 use super::instant::to_millis;
-use super::record::{KeyId, KeyStatus};
+use super::record::{KeyId, KeyKind, KeyStatus};
 use super::store::KeyFilter;
 
 /// The columns of a [`KeyRecord`](super::KeyRecord), once for every statement that reads one.
@@ -93,6 +93,11 @@ pub(super) fn page(filter: &KeyFilter, after: Option<&KeyId>, count: usize) -> (
             }
         }
     }
+    match filter.kind {
+        None => {}
+        Some(KeyKind::User) => conditions.push("user_id IS NOT NULL".to_owned()),
+        Some(KeyKind::Organization) => conditions.push("user_id IS NULL".to_owned()),
+    }
     let filtered = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
     values.push(SqlValue::Integer(i64::try_from(count).unwrap_or(i64::MAX)));
     let limit = values.len();
@@ -111,6 +116,7 @@ mod tests {
             org_code: Some("o".into()),
             user_id: Some("u".into()),
             name_prefix: Some("n".into()),
+            kind: Some(KeyKind::User),
             status: Some((KeyStatus::Active, UNIX_EPOCH)),
         };
         let id = KeyId::parse("api_key_0195ac80a14e8d71f42b98e75d3c61ad").expect("an id");

@@ -19,7 +19,7 @@ use super::pepper::{Candidates, Peppers, Scheme};
 use super::place::StorePlace;
 use super::postgres::Postgres;
 use super::random::Random;
-use super::record::{KeyId, KeyRecord, KeyStatus};
+use super::record::{KeyId, KeyKind, KeyRecord, KeyStatus};
 use super::sql;
 use super::sqlite::Sqlite;
 use super::watch::ChangeWatch;
@@ -70,12 +70,14 @@ impl FoundKey {
 }
 
 /// Which keys a list shows. The default is all of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyFilter {
     pub org_code: Option<String>,
     pub user_id: Option<String>,
     /// How the name begins, letter for letter.
     pub name_prefix: Option<String>,
+    /// Whom the key speaks for.
+    pub kind: Option<KeyKind>,
     /// What the key is at a moment.
     pub status: Option<(KeyStatus, SystemTime)>,
 }
@@ -327,7 +329,8 @@ impl Store {
         let current = candidates.current();
         let probe = |(scheme, digest): &(Scheme, Digest)| -> Result<Option<FoundKey>, Fault> {
             let Some((record, valid_until)) = self.engine.find(scheme, digest)? else { return Ok(None) };
-            let to = current.filter(|(current, _)| current != scheme);
+            // An imported key stays what it is: by its scheme alone a verifier knows that texts of any form are keys.
+            let to = current.filter(|(current, _)| current != scheme && !scheme.is_imported());
             let restated = to.map(|to| Restated { from: *digest, to: to.clone() });
             Ok(Some(FoundKey { record, valid_until, restated }))
         };

@@ -18,7 +18,7 @@ use super::socket::Accepted;
 use super::stall::Patient;
 use super::tls::Tls;
 use super::worker::{OpenGuard, Phase, reached};
-use crate::pipeline::{Peer, Pipeline, Scheme};
+use crate::pipeline::{Peer, Pipeline, Scheme, Switch};
 use crate::upstream::UpstreamClient;
 
 /// The bounds of a connection.
@@ -37,7 +37,8 @@ pub struct ConnectionLimits {
     pub write_timeout: Duration,
 }
 
-/// Serves one connection to its end. While draining it ends after the requests that have begun.
+/// Serves one connection to its end. While draining it ends after the requests that have begun; a WebSocket goes on until
+/// the grace time is over, and is closed then.
 pub(super) async fn serve(
     accepted: Accepted,
     tls: Option<Arc<Tls>>,
@@ -59,7 +60,11 @@ pub(super) async fn serve(
 }
 
 /// Makes a transport of a socket, and finds out who speaks what on it. `None`: there is nobody to answer.
-async fn begin(accepted: Accepted, tls: Option<&Tls>, limits: &ConnectionLimits) -> Option<(Io, Peer, Version)> {
+pub(super) async fn begin(
+    accepted: Accepted,
+    tls: Option<&Tls>,
+    limits: &ConnectionLimits,
+) -> Option<(Io, Peer, Version)> {
     let (transport, address) = match accepted {
         Accepted::Tcp(stream, peer) => {
             let stream = tokio::net::TcpStream::from_std(stream).ok()?;
@@ -101,9 +106,11 @@ async fn serve_http1(
     limits: ConnectionLimits,
     mut phase: watch::Receiver<Phase>,
 ) {
+    let switch = Arc::new(Switch::default());
+    let switched = Arc::clone(&switch);
     let service = service_fn(move |request| {
-        let (pipeline, upstreams) = (Arc::clone(&pipeline), Arc::clone(&upstreams));
-        Box::pin(async move { Ok::<_, Infallible>(pipeline.serve(request, peer, &upstreams).await) })
+        let (pipeline, upstreams, switch) = (Arc::clone(&pipeline), Arc::clone(&upstreams), Arc::clone(&switch));
+        Box::pin(async move { Ok::<_, Infallible>(pipeline.serve(request, peer, &upstreams, &switch).await) })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -115,11 +122,22 @@ async fn serve_http1(
         ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
         () = reached(&mut phase, Phase::Draining) => {
             std::pin::Pin::new(&mut connection).graceful_shutdown();
-            poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+            tokio::select! {
+                ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
+                () = reached(&mut phase, Phase::Ending) => return,
+            }
         }
     };
     match ended {
-        Ok(()) => connection.into_parts().io.into_inner().into_inner().linger().await,
+        Ok(()) => {
+            let parts = connection.into_parts();
+            let stream = parts.io.into_inner();
+            let stream = match switched.take() {
+                Some(session) => session.run(stream, parts.read_buf, reached(&mut phase, Phase::Ending)).await,
+                None => stream,
+            };
+            stream.into_inner().linger().await;
+        }
         // A response that broke off must look broken: no orderly end.
         Err(error) if error.is_user() || error.is_body_write_aborted() => {}
         Err(error) => {

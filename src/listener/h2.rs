@@ -23,7 +23,7 @@ use super::connection::ConnectionLimits;
 use super::io::Io;
 use super::stall::Patient;
 use super::worker::{Phase, reached};
-use crate::pipeline::{OutBody, Peer, Pipeline};
+use crate::pipeline::{OutBody, Peer, Pipeline, Switch};
 use crate::upstream::UpstreamClient;
 
 /// What a stream hands over at once: the size of a frame that every client takes (RFC 9113 §4.2).
@@ -47,7 +47,8 @@ pub(super) async fn serve(
         let (pipeline, upstreams) = (Arc::clone(&pipeline), Arc::clone(&upstreams));
         let stream = tracked.begin();
         async move {
-            let response = pipeline.serve(request, peer, &upstreams).await;
+            // Only HTTP/1.1 changes its protocol.
+            let response = pipeline.serve(request, peer, &upstreams, &Switch::default()).await;
             Ok::<_, Infallible>(response.map(|body| StreamBody { body, rest: Bytes::new(), stream }))
         }
     });

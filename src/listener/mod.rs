@@ -7,14 +7,16 @@
 mod connection;
 mod h2;
 mod io;
+mod service;
 mod socket;
 mod stall;
 mod tls;
 mod worker;
 
 pub use connection::ConnectionLimits;
+pub use service::{Answer, serve};
 pub use socket::{Listener, bind, bind_unix};
-pub use tls::{CertificateFiles, Tls, TlsError, TlsSpec};
+pub use tls::{CertificateFiles, Protocols, Tls, TlsError, TlsSpec};
 pub use worker::{Phase, Workers};
 
 use std::sync::Arc;

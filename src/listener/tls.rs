@@ -31,8 +31,23 @@ const MAX_FILE: u64 = 1 << 20;
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The application protocols (RFC 7301), the better one first.
-const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// Which application protocols (RFC 7301) a listener offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocols {
+    /// HTTP/2, and HTTP/1.1 for who does not speak it.
+    Http2AndHttp1,
+    Http1,
+}
+
+impl Protocols {
+    fn names(self) -> Vec<Vec<u8>> {
+        let names: &[&[u8]] = match self {
+            Self::Http2AndHttp1 => &[b"h2", b"http/1.1"],
+            Self::Http1 => &[b"http/1.1"],
+        };
+        names.iter().map(|name| name.to_vec()).collect()
+    }
+}
 
 /// What a listener's TLS is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +86,7 @@ impl TlsSpec {
     /// # Errors
     /// The first file that cannot be used, and why.
     pub fn check(&self) -> Result<(), TlsError> {
-        self.read()?.config(self).map(drop)
+        self.read()?.config(self, Protocols::Http1).map(drop)
     }
 
     fn read(&self) -> Result<Files, TlsError> {
@@ -103,7 +118,7 @@ impl Files {
         hash.finalize().into()
     }
 
-    fn config(&self, spec: &TlsSpec) -> Result<ServerConfig, TlsError> {
+    fn config(&self, spec: &TlsSpec, protocols: Protocols) -> Result<ServerConfig, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let mut certificates = Certificates::default();
         for (files, (cert, key)) in spec.certificates.iter().zip(&self.certificates) {
@@ -126,7 +141,7 @@ impl Files {
             _ => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::new(certificates));
-        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+        config.alpn_protocols = protocols.names();
         // Anew with every change of the files: who was let in by the old ones is asked again.
         config.ticketer = ring::Ticketer::new().map_err(|bad| error(own, bad.to_string()))?;
         Ok(config)
@@ -201,6 +216,7 @@ fn certificates_of(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static
 /// The TLS of the listeners, with the files that are in force.
 pub struct Tls {
     spec: TlsSpec,
+    protocols: Protocols,
     config: ArcSwap<ServerConfig>,
     /// What was looked at last, good or not: a bad file is reported once.
     seen: Mutex<Option<Fingerprint>>,
@@ -219,12 +235,13 @@ impl Tls {
     ///
     /// # Errors
     /// The first file that cannot be used, and why.
-    pub fn load(spec: TlsSpec, metrics: &Metrics) -> Result<Self, TlsError> {
+    pub fn load(spec: TlsSpec, protocols: Protocols, metrics: &Metrics) -> Result<Self, TlsError> {
         let files = spec.read()?;
-        let config = ArcSwap::from_pointee(files.config(&spec)?);
+        let config = ArcSwap::from_pointee(files.config(&spec, protocols)?);
         metrics.tls_reload_success.set(1);
         Ok(Self {
             spec,
+            protocols,
             config,
             seen: Mutex::new(Some(files.fingerprint())),
             handshake_failures: metrics.tls_handshake_failures.clone(),
@@ -252,7 +269,7 @@ impl Tls {
         };
         let changed = match read {
             Ok(_) if !is_new => Ok(None),
-            read => read.and_then(|files| files.config(&self.spec)).map(Some),
+            read => read.and_then(|files| files.config(&self.spec, self.protocols)).map(Some),
         };
         match changed {
             Ok(None) => {}

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -17,13 +18,16 @@ use crate::pipeline::Pipeline;
 use crate::time::Clock;
 use crate::upstream::UpstreamClient;
 
+/// What connections have to say at the end may take this long, once nothing else is waited for.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 /// How far the end of the process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     Serving,
     /// No new connections; open ones end after their current request.
     Draining,
-    /// What is still open is cut.
+    /// What is still open is cut, WebSockets with a word.
     Ending,
 }
 
@@ -138,9 +142,12 @@ async fn run(
             report(ended);
         }
     };
+    let mut serve_all = std::pin::pin!(serve_all);
     tokio::select! {
-        () = serve_all => {}
-        () = reached(&mut phase, Phase::Ending) => {}
+        () = &mut serve_all => {}
+        () = reached(&mut phase, Phase::Ending) => {
+            let _ = tokio::time::timeout(LAST_WORDS, serve_all).await;
+        }
     }
 }
 

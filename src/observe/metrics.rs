@@ -1,7 +1,8 @@
 //! Prometheus metrics. Every label is bounded by the configuration or by an enum of ours.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// All metrics of the process.
@@ -16,12 +17,18 @@ pub struct Metrics {
     cache: IntCounterVec,
     verifications: IntCounterVec,
     verifier_tokens: IntCounterVec,
+    key_lists: IntCounterVec,
+    key_evictions: IntCounterVec,
     upstream_connections: IntCounterVec,
     reloads: IntCounterVec,
     /// Requests that are being served.
     pub in_flight: IntGauge,
     /// Open client connections.
     pub connections: IntGauge,
+    /// Open WebSockets by route.
+    pub websockets: IntGaugeVec,
+    /// Messages of WebSockets that have ended, by route and direction.
+    pub websocket_messages: IntCounterVec,
     /// Requests that a route with `auth: observe` let pass without a key.
     pub keyless: IntCounterVec,
     /// Bytes of bodies that are held for inspection.
@@ -38,6 +45,13 @@ pub struct Metrics {
     pub tls_reload_success: IntGauge,
     /// What one verification took, in seconds.
     pub verification_seconds: Histogram,
+    /// Requests to the key service, by operation and status.
+    pub keys_api: IntCounterVec,
+    /// By the name of a token, which the configuration bounds.
+    pub keys_api_token_used: IntGaugeVec,
+    pub keys_api_followers: IntGauge,
+    /// 1 while the changes of a key service are followed.
+    pub revocation_stream: IntGauge,
 }
 
 /// Why bytes passed without being scanned.
@@ -49,6 +63,8 @@ pub enum UnscannedReason {
     ContentType,
     /// A content coding, a charset or a broken document, where the policy is to pass.
     Unscannable,
+    /// Parts of a multipart body that are declared to be no text, and are none.
+    BinaryPart,
 }
 
 impl UnscannedReason {
@@ -57,6 +73,7 @@ impl UnscannedReason {
             Self::Opaque => "opaque",
             Self::ContentType => "content_type",
             Self::Unscannable => "unscannable",
+            Self::BinaryPart => "binary_part",
         }
     }
 }
@@ -111,6 +128,12 @@ impl Metrics {
             cache: counters("keyward_key_cache_total", "Key cache lookups", &["result"])?,
             verifications: counters("keyward_verifications_total", "Uncached key verifications", &["outcome"])?,
             verifier_tokens: counters("keyward_verifier_tokens_total", "Tokens asked of Kinde", &["outcome"])?,
+            key_lists: counters("keyward_key_lists_total", "Readings of Kinde's list of active keys", &["outcome"])?,
+            key_evictions: counters(
+                "keyward_key_evictions_total",
+                "Cached keys forgotten because the list no longer has them",
+                &["reason"],
+            )?,
             upstream_connections: counters(
                 "keyward_upstream_requests_total",
                 "Requests sent upstream by connection: new, reused, or resent after a reused one was found closed",
@@ -119,6 +142,16 @@ impl Metrics {
             reloads: counters("keyward_config_reloads_total", "Configuration reloads", &["result"])?,
             in_flight: gauge("keyward_requests_in_flight", "Requests being served")?,
             connections: gauge("keyward_connections", "Open client connections")?,
+            websockets: {
+                let metric = IntGaugeVec::new(Opts::new("keyward_websockets", "Open WebSockets"), &["route"])?;
+                registry.register(Box::new(metric.clone()))?;
+                metric
+            },
+            websocket_messages: counters(
+                "keyward_websocket_messages_total",
+                "Messages that WebSockets had delivered when they ended",
+                &["route", "direction"],
+            )?,
             keyless: counters(
                 "keyward_keyless_requests_total",
                 "Keyless requests let pass by auth: observe",
@@ -142,6 +175,19 @@ impl Metrics {
                 "keyward_tls_last_reload_success",
                 "1 if the TLS files as they are now are in force",
             )?,
+            keys_api: counters(
+                "keyward_keys_api_requests_total",
+                "Requests to the key service",
+                &["operation", "status"],
+            )?,
+            keys_api_token_used: {
+                let help = "When a token of the key service was last accepted, in seconds since 1970";
+                let metric = IntGaugeVec::new(Opts::new("keyward_keys_api_token_last_used_seconds", help), &["token"])?;
+                registry.register(Box::new(metric.clone()))?;
+                metric
+            },
+            keys_api_followers: gauge("keyward_keys_api_followers", "Open streams of changes of the key service")?,
+            revocation_stream: gauge("keyward_revocation_stream_up", "1 while the key service's changes are followed")?,
             verification_seconds,
             registry,
         })
@@ -184,6 +230,20 @@ impl Metrics {
     /// Tokens are metered by Kinde, so their number is worth watching.
     pub fn verifier_token(&self, issued: bool) {
         self.verifier_tokens.with_label_values(&[if issued { "issued" } else { "failed" }]).inc();
+    }
+
+    /// One reading of the list of active keys.
+    pub fn key_list(&self, complete: bool) {
+        self.key_lists.with_label_values(&[if complete { "complete" } else { "failed" }]).inc();
+    }
+
+    /// Cached keys that a list of active ones made us forget.
+    pub fn key_evictions(&self, revoked: u64, rotated: u64) {
+        for (reason, count) in [("revoked", revoked), ("rotated", rotated)] {
+            if count > 0 {
+                self.key_evictions.with_label_values(&[reason]).inc_by(count);
+            }
+        }
     }
 
     pub fn upstream_request(&self, upstream: &str, connection: &'static str) {

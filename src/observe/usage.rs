@@ -84,6 +84,11 @@ pub struct UsageRecord {
     pub response_length: Option<u64>,
     pub request_bytes: u64,
     pub response_bytes: u64,
+    /// Messages of a WebSocket, each way; other requests have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_messages: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_messages: Option<u64>,
     pub first_byte_ms: Option<f64>,
     pub duration_ms: f64,
     pub rules: Vec<RuleHits>,
@@ -233,6 +238,8 @@ mod tests {
             response_length: Some(3),
             request_bytes: 0,
             response_bytes: 3,
+            request_messages: None,
+            response_messages: None,
             first_byte_ms: None,
             duration_ms: 1.5,
             rules: Vec::new(),

@@ -12,14 +12,16 @@ use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 use super::content::{Content, Kind};
+use super::decode::{Holding, describe_decoded, hold_decoded};
 use super::exchange::Exchange;
-use super::hold::slowest;
+use super::hold::{HoldError, slowest};
 use super::memory::Lease;
+use super::request::held_badly;
 use super::{Pipeline, Refusal};
 use crate::auth::Permit;
 use crate::context::{Context, Imitation, Owner, SpliceError, Splicer};
 use crate::policy::{Principal, Route};
-use crate::scan::{Action, Direction, RuleHit, TextFormat};
+use crate::scan::{Action, Codings, Direction, RuleHit, TextFormat};
 use crate::upstream::{BodyFault, RequestBody, SendError};
 
 /// A body up to this size is held although nothing inspects it: then what is refused reaches the service in no part,
@@ -48,6 +50,8 @@ impl Pipeline {
             Content { kind: Kind::Text(TextFormat::Json), .. } => {}
             _ => return Err(Refusal::BadBody("this route needs JSON, declared as `application/json`".to_owned())),
         }
+        let codings = Content::of(&parts.headers).codings;
+        let body = if codings.is_empty() { body } else { self.decoded(parts, body, codings, route, lease).await? };
         let imitation = match route.request.action {
             Action::Observe => Imitation::Observed,
             Action::Redact | Action::Sanitize | Action::Block => Imitation::Refused,
@@ -65,6 +69,24 @@ impl Pipeline {
                 body.spliced(splicer, vec![begun], imitations).map_err(|error| refusal(error, context, exchange))
             }
         }
+    }
+
+    /// A coded body that no rule has read, without its codings: held, because an insertion needs its text.
+    async fn decoded(
+        &self,
+        parts: &mut request::Parts,
+        mut body: RequestBody,
+        codings: Codings,
+        route: &Route,
+        lease: &mut Lease,
+    ) -> Result<RequestBody, Refusal> {
+        let how = Holding { codings, max: route.request.max_body, timeout: Some(self.body_timeout), keep: false };
+        let held = hold_decoded(&mut body, how, lease).await.map_err(|error| match error {
+            HoldError::Broken(_) => body.take_fault().unwrap_or(BodyFault::Aborted).into(),
+            error => held_badly(error),
+        })?;
+        describe_decoded(&mut parts.headers);
+        held.text.map(RequestBody::held_bytes).map_err(Refusal::UnscannableBody)
     }
 
     /// What a failed attempt to send means. A body that was refused on its way is the client's fault.

@@ -40,6 +40,9 @@ pub(super) struct Exchange {
     pub(super) response_length: Option<u64>,
     pub(super) request_bytes: Arc<AtomicU64>,
     pub(super) response_bytes: u64,
+    /// Messages of a WebSocket.
+    pub(super) request_messages: Option<u64>,
+    pub(super) response_messages: Option<u64>,
     /// Texts of the request that were only observed to imitate the owner line.
     pub(super) imitations: Arc<AtomicU64>,
     first_byte: Option<Duration>,
@@ -78,6 +81,8 @@ impl Exchange {
             response_length: None,
             request_bytes: Arc::default(),
             response_bytes: 0,
+            request_messages: None,
+            response_messages: None,
             imitations: Arc::default(),
             first_byte: None,
             rules: Vec::new(),
@@ -125,8 +130,13 @@ impl Exchange {
 
     /// Keyward ends the response early, whatever becomes of its end.
     pub(super) fn aborted(&mut self, refusal: &Refusal) {
+        self.cut(refusal.code());
+    }
+
+    /// Keyward ends what it has begun to deliver, for this reason.
+    pub(super) fn cut(&mut self, code: &'static str) {
         self.outcome = Outcome::Aborted;
-        self.refusal = Some(refusal.code());
+        self.refusal = Some(code);
     }
 
     /// Notes what the rules found in one body.
@@ -144,6 +154,13 @@ impl Exchange {
 
     pub(super) fn unscanned(&self, direction: Direction, reason: UnscannedReason, bytes: u64) {
         self.metrics.unscanned(direction_name(direction), reason, bytes);
+    }
+
+    /// Counts what passed unread of a multipart body.
+    pub(super) fn passed_binary(&self, direction: Direction, bytes: u64) {
+        if bytes > 0 {
+            self.unscanned(direction, UnscannedReason::BinaryPart, bytes);
+        }
     }
 
     /// Counts imitations as the hits that they are; how many there were is known when the body has gone.
@@ -218,6 +235,8 @@ impl Drop for Exchange {
             response_length: self.response_length,
             request_bytes: self.request_bytes.load(Ordering::Relaxed),
             response_bytes: self.response_bytes,
+            request_messages: self.request_messages,
+            response_messages: self.response_messages,
             first_byte_ms: self.first_byte.map(milliseconds),
             duration_ms: milliseconds(duration),
             rules: std::mem::take(&mut self.rules),

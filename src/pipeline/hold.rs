@@ -1,10 +1,11 @@
 //! Reading a body whole, within bounds of size, time and memory.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
-use http_body_util::BodyExt;
 
 use tokio::time::Instant;
 
@@ -48,16 +49,7 @@ where
     let mut length = 0_u64;
     let started = Instant::now();
     loop {
-        let next = match timeout {
-            Some(timeout) => {
-                let deadline = (Instant::now() + timeout).min(slowest(started, timeout, length));
-                tokio::time::timeout_at(deadline, body.frame()).await.map_err(|_| HoldError::TooSlow)?
-            }
-            None => body.frame().await,
-        };
-        let Some(frame) = next else { break };
-        let frame = frame.map_err(HoldError::Broken)?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Some(data) = next_data(body.as_mut(), timeout, started, length).await? else { break };
         length += data.len() as u64;
         if length > max {
             return Err(HoldError::TooLarge);
@@ -76,6 +68,32 @@ where
         rest.extend_from_slice(&data);
     }
     Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// The next piece of a body that has sent `length` bytes since `started`. Trailers are dropped.
+pub(super) async fn next_data<B>(
+    mut body: Pin<&mut B>,
+    timeout: Option<Duration>,
+    started: Instant,
+    length: u64,
+) -> Result<Option<Bytes>, HoldError<B::Error>>
+where
+    B: Body<Data = Bytes>,
+{
+    loop {
+        let frame = poll_fn(|cx| body.as_mut().poll_frame(cx));
+        let next = match timeout {
+            Some(timeout) => {
+                let deadline = (Instant::now() + timeout).min(slowest(started, timeout, length));
+                tokio::time::timeout_at(deadline, frame).await.map_err(|_| HoldError::TooSlow)?
+            }
+            None => frame.await,
+        };
+        let Some(frame) = next else { return Ok(None) };
+        if let Ok(data) = frame.map_err(HoldError::Broken)?.into_data() {
+            return Ok(Some(data));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -13,12 +13,13 @@ use http::HeaderValue;
 use http_body::{Body, Frame};
 
 use super::Refusal;
+use super::decode::Coded;
 use super::exchange::Exchange;
 use super::memory::Lease;
 use crate::observe::UnscannedReason;
 use crate::policy::{ErrorFormat, Inspect};
 use crate::scan::stream::{EndReason, Ending, Vendor};
-use crate::scan::{Action, Direction, StreamFormat, StreamRules, StreamScanner, StreamStop};
+use crate::scan::{Action, Codings, Direction, StreamFormat, StreamRules, StreamScanner, StreamStop};
 use crate::upstream::UpstreamBody;
 
 /// A body on its way through the scanner.
@@ -26,6 +27,10 @@ use crate::upstream::UpstreamBody;
 pub(super) struct Live {
     /// Dropped at the end, which cancels what the service still does.
     body: Option<Box<UpstreamBody>>,
+    /// Where it is coded. Gone once it cannot be decoded.
+    coded: Option<Box<Coded>>,
+    /// Bytes that were only to be observed, and were not decoded.
+    undecoded: Option<u64>,
     scanner: StreamScanner,
     rules: StreamRules,
     format: StreamFormat,
@@ -48,7 +53,7 @@ enum State {
 impl Live {
     pub(super) fn new(
         body: UpstreamBody,
-        format: StreamFormat,
+        (format, codings): (StreamFormat, Codings),
         inspect: &Inspect,
         exchange: &Exchange,
         lease: Lease,
@@ -58,6 +63,7 @@ impl Live {
             action: inspect.action,
             max_chars: inspect.max_chars,
             max_body_chars: inspect.max_body_chars,
+            house: inspect.house.clone(),
         };
         let declared = match exchange.format() {
             ErrorFormat::Keyward => None,
@@ -66,6 +72,8 @@ impl Live {
         };
         Self {
             body: Some(Box::new(body)),
+            coded: Coded::new(codings),
+            undecoded: None,
             scanner: StreamScanner::new(rules.clone(), format, declared),
             rules,
             format,
@@ -152,22 +160,26 @@ impl Live {
         exchange.inspected(&self.rules.rules, self.rules.action, Direction::Response, &self.scanner.hits());
         exchange.response_length = Some(self.scanner.chars());
         let unread = self.scanner.unread();
-        for (reason, bytes) in
-            [(UnscannedReason::Opaque, unread.opaque), (UnscannedReason::Unscannable, unread.unscannable)]
-        {
+        let unscannable = unread.unscannable + self.undecoded.unwrap_or_default();
+        for (reason, bytes) in [(UnscannedReason::Opaque, unread.opaque), (UnscannedReason::Unscannable, unscannable)] {
             if bytes > 0 {
                 exchange.unscanned(Direction::Response, reason, bytes);
             }
         }
     }
 
-    /// Reads one piece of the service's body, or its end.
+    /// Reads one piece of the service's body, or decodes one step of it, or meets its end.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
+        if self.coded.as_ref().is_some_and(|coded| !coded.is_hungry()) {
+            self.decode();
+            self.look_for_a_stop();
+            return Poll::Ready(Ok(()));
+        }
         match ready!(Pin::new(body).poll_frame(cx)) {
             Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    self.scanner.feed(data, &mut self.ready);
+                if let Ok(data) = frame.into_data() {
+                    self.take(data);
                 }
             }
             Some(Err(error)) => {
@@ -176,25 +188,80 @@ impl Live {
                 self.state = State::Ended;
                 return Poll::Ready(Err(error));
             }
-            None => {
-                self.scanner.finish(&mut self.ready);
-                self.body = None;
-                self.state = State::Ended;
-            }
+            None => self.finish(),
         }
+        self.look_for_a_stop();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes what the service has sent.
+    fn take(&mut self, data: Bytes) {
+        match (&mut self.coded, &mut self.undecoded) {
+            (Some(coded), _) => {
+                if self.rules.action == Action::Observe {
+                    // It goes on as it came, whatever it says.
+                    self.ready.extend_from_slice(&data);
+                }
+                coded.bring(data);
+            }
+            (None, Some(undecoded)) => {
+                *undecoded += data.len() as u64;
+                self.ready.extend_from_slice(&data);
+            }
+            (None, None) => self.scanner.feed(&data, &mut self.ready),
+        }
+    }
+
+    fn decode(&mut self) {
+        let Some(coded) = &mut self.coded else { return };
+        let pending = coded.pending();
+        match coded.step() {
+            Ok(text) if self.rules.action == Action::Observe => self.scanner.feed(text, &mut Vec::new()),
+            Ok(text) => self.scanner.feed(text, &mut self.ready),
+            Err(why) => self.undecodable(why, pending),
+        }
+    }
+
+    /// The service's body has ended.
+    fn finish(&mut self) {
+        self.body = None;
+        self.state = State::Ended;
+        let decoded = self.coded.as_ref().map_or(Ok(()), |coded| coded.finish());
+        let as_it_came = self.rules.action == Action::Observe && (self.coded.is_some() || self.undecoded.is_some());
+        match decoded {
+            Err(why) => self.undecodable(why, 0),
+            Ok(()) if as_it_came => self.scanner.finish(&mut Vec::new()),
+            Ok(()) => self.scanner.finish(&mut self.ready),
+        }
+    }
+
+    /// Nothing more can be decoded, from `pending` bytes before what comes next.
+    fn undecodable(&mut self, why: &'static str, pending: usize) {
+        self.coded = None;
+        if self.rules.action == Action::Observe {
+            self.undecoded = Some(pending as u64);
+        } else {
+            self.body = None;
+            self.state = State::Stopped(Refusal::UnscannableResponse(why));
+        }
+    }
+
+    /// Looks whether anything says that nothing more may leave.
+    fn look_for_a_stop(&mut self) {
+        if matches!(self.state, State::Stopped(_)) {
+            return;
+        }
+        let decoder = self.coded.as_ref().map_or(0, |coded| coded.memory());
         let stop = self.scanner.stop().filter(|_| self.rules.action != Action::Observe);
         let refusal = match stop {
             Some(StreamStop::Blocked) => Refusal::ResponseBlocked,
             Some(StreamStop::TooLong) => Refusal::ResponseTooLong,
             Some(StreamStop::Unscannable(why)) => Refusal::UnscannableResponse(why),
-            None if self.body.is_none() || self.lease.resize(self.scanner.held()).is_ok() => {
-                return Poll::Ready(Ok(()));
-            }
+            None if self.body.is_none() || self.lease.resize(self.scanner.held() + decoder).is_ok() => return,
             None => Refusal::Overloaded("the memory budget for held bodies is used up"),
         };
         self.body = None;
         self.state = State::Stopped(refusal);
-        Poll::Ready(Ok(()))
     }
 
     fn end(&self, refusal: &Refusal) -> Option<Vec<u8>> {

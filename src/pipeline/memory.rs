@@ -36,6 +36,16 @@ impl MemoryBudget {
 }
 
 impl Lease {
+    /// Another empty lease of the same budget.
+    pub(super) fn sibling(&self) -> Self {
+        self.budget.lease()
+    }
+
+    /// Takes over what another lease of the same budget holds.
+    pub(super) fn absorb(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
     /// Takes `bytes` more, or none.
     pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Exhausted> {
         let budget = &self.budget;
@@ -87,6 +97,10 @@ mod tests {
         assert_eq!(gauge.get(), 10);
         assert_eq!((first.resize(10), first.resize(3), gauge.get()), (Err(Exhausted), Ok(()), 5));
         assert_eq!(first.resize(8), Ok(()));
+        let mut third = first.sibling();
+        assert_eq!((first.resize(5), third.grow(3)), (Ok(()), Ok(())));
+        first.absorb(third);
+        assert_eq!(gauge.get(), 10);
         drop(first);
         assert_eq!(second.grow(8), Ok(()));
         drop(second);

@@ -8,6 +8,7 @@
 
 mod content;
 mod context;
+mod decode;
 mod exchange;
 mod hold;
 mod ids;
@@ -19,9 +20,11 @@ mod refusal;
 mod request;
 mod response;
 mod target;
+mod websocket;
 
 pub use out_body::OutBody;
 pub use refusal::{Fault, Refusal};
+pub use websocket::{Session, Switch};
 
 pub use crate::headers::Scheme;
 
@@ -51,6 +54,7 @@ use exchange::Exchange;
 use ids::RequestIds;
 use memory::MemoryBudget;
 use out_body::Content as Delivery;
+use websocket::{Offer, Opened, Proofs, Tunnel};
 
 /// What every request needs; one for the process, shared by its workers.
 #[derive(Debug)]
@@ -89,6 +93,13 @@ pub struct Parts {
     pub body_timeout: Duration,
 }
 
+/// What a request that passed is answered with.
+enum Answer {
+    Body(Delivery),
+    /// Nothing more of HTTP.
+    Switched(Box<Tunnel>),
+}
+
 impl Pipeline {
     /// Fails only where the system has no randomness.
     pub fn new(parts: Parts) -> Result<Self, getrandom::Error> {
@@ -119,8 +130,15 @@ impl Pipeline {
         &self.usage
     }
 
-    /// Serves one request of `peer` over the worker's own way to the upstreams.
-    pub async fn serve(&self, request: Request<Incoming>, peer: Peer, upstreams: &UpstreamClient) -> Response<OutBody> {
+    /// Serves one request of `peer` over the worker's own way to the upstreams. Behind a 101 its connection is to run
+    /// what `switch` holds.
+    pub async fn serve(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+        upstreams: &UpstreamClient,
+        switch: &Switch,
+    ) -> Response<OutBody> {
         let started = self.clock.now();
         let policy = self.policy.load_full();
         let (mut parts, body) = request.into_parts();
@@ -147,7 +165,11 @@ impl Pipeline {
             Err(Refusal::Overloaded("usage records are not being written"))
         };
         let (head, content) = match outcome {
-            Ok(response) => response,
+            Ok((head, Answer::Body(content))) => (head, content),
+            Ok((head, Answer::Switched(tunnel))) => {
+                switch.put(tunnel.begin(exchange));
+                return Response::from_parts(head, OutBody::none());
+            }
             Err(refusal) => self.refuse(&refusal, body, client_waits, &mut exchange).await,
         };
         let mut response = Response::from_parts(head, OutBody::new(content, exchange, head_only));
@@ -167,27 +189,44 @@ impl Pipeline {
         provenance: &Provenance,
         upstreams: &UpstreamClient,
         exchange: &mut Exchange,
-    ) -> Result<(http::response::Parts, Delivery), Refusal> {
+    ) -> Result<(http::response::Parts, Answer), Refusal> {
+        let offer = Offer::read(parts);
         strip(parts)?;
         let route = self.route(policy, parts, provenance, exchange).await?;
         let caller = self.authenticate(policy, &route, parts, provenance, exchange).await?;
         let permit = self.authorize(&caller, &route)?;
         let admission = self.admit(&route.limits, &route.id, permit.principal(), provenance.client)?;
+        // On other routes it was taken off with the hop-by-hop headers, and the rest is an ordinary request.
+        let websocket = offer.filter(|_| route.websocket).map(Offer::check).transpose()?;
         let mut lease = self.memory.lease();
         let body = self.inspect_request(parts, body, &route.request, exchange, &mut lease).await?;
         let body = self.put_context(parts, body, &route, &permit, exchange, &mut lease).await?;
         self.stamp(parts, &body, &permit, &route, provenance, exchange);
         let request = outgoing(parts, body, &route.upstream);
         exchange.forwarded = true;
-        let sent = upstreams.send(request, &route.upstream, &permit, &admission).await;
-        let response = sent.map_err(|error| self.send_failed(error, &route, exchange))?;
+        let response = match websocket {
+            None => {
+                let sent = upstreams.send(request, &route.upstream, &permit, &admission).await;
+                sent.map_err(|error| self.send_failed(error, &route, exchange))?
+            }
+            Some(accept) => {
+                let proofs = Proofs { route: &route, permit: &permit, admission: &admission, upstreams };
+                match self.open_websocket(request, accept, proofs, exchange).await? {
+                    Opened::Answered(response) => response,
+                    Opened::Switched(mut head, tunnel) => {
+                        finish(&mut head, &admission, exchange);
+                        return Ok((head, Answer::Switched(tunnel)));
+                    }
+                }
+            }
+        };
         drop(lease);
         let (mut head, content) = self.inspect_response(response, &route, exchange).await?;
         if let Some(principal) = permit.principal().filter(|_| route.echo_identity) {
             echo_identity(&mut head.headers, principal);
         }
         finish(&mut head, &admission, exchange);
-        Ok((head, content))
+        Ok((head, Answer::Body(content)))
     }
 
     /// Finds the route. An unmatched path is answered only to callers with a valid key, so that routes cannot be

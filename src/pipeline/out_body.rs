@@ -44,6 +44,11 @@ impl OutBody {
         body
     }
 
+    /// What follows a head that no body follows, and is no end of an account.
+    pub(super) fn none() -> Self {
+        Self { content: Content::Held { rest: Bytes::new(), lease: None }, exchange: None }
+    }
+
     fn complete(&mut self) {
         self.close(Exchange::completed);
     }

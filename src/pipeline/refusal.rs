@@ -34,6 +34,10 @@ pub enum Refusal {
     /// Why the body cannot be scanned.
     UnscannableBody(&'static str),
     BodyTooLarge,
+    /// Why a handshake, or a frame, is not one of RFC 6455.
+    BadWebSocket(&'static str),
+    /// A version of the WebSocket protocol that is not spoken.
+    WebSocketVersion,
     RequestTimeout,
     /// The client broke off its request; nobody reads this answer.
     RequestAborted,
@@ -117,6 +121,13 @@ impl Refusal {
                 (S::UNSUPPORTED_MEDIA_TYPE, "UNSCANNABLE_BODY", body.as_str())
             }
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "Request body too large"),
+            Self::BadWebSocket(why) => {
+                body = format!("Bad WebSocket: {why}");
+                (S::BAD_REQUEST, "BAD_WEBSOCKET", body.as_str())
+            }
+            Self::WebSocketVersion => {
+                (S::BAD_REQUEST, "BAD_WEBSOCKET", "Bad WebSocket: the only version spoken here is 13")
+            }
             Self::RequestTimeout => (S::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "Request body came too slowly"),
             Self::RequestAborted => (S::BAD_REQUEST, "BAD_BODY", "Request body broke off"),
             Self::ResponseBlocked => {
@@ -215,6 +226,11 @@ impl Refusal {
         response
     }
 
+    /// The refusal as a message of a WebSocket, in the shape of `format`: for OpenAI, an event of the Realtime API.
+    pub fn event(&self, format: ErrorFormat, request_id: &str) -> Vec<u8> {
+        shape::event(&self.row(), format, request_id)
+    }
+
     fn own_headers(&self, headers: &mut HeaderMap) {
         match self {
             Self::MissingKey => set(headers, header::WWW_AUTHENTICATE, "Bearer"),
@@ -224,6 +240,8 @@ impl Refusal {
                 set(headers, header::WWW_AUTHENTICATE, &challenge);
             }
             Self::MethodNotAllowed(allow) => set(headers, header::ALLOW, allow),
+            // RFC 6455 §4.4.
+            Self::WebSocketVersion => set(headers, header::SEC_WEBSOCKET_VERSION, "13"),
             Self::RateLimited(refused) => quota::stamp_refused(headers, refused),
             _ => {}
         }

@@ -10,13 +10,14 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::content::{Content, Kind};
+use super::decode::{Held, Holding, describe_decoded, hold_decoded};
 use super::exchange::Exchange;
-use super::hold::{HoldError, hold};
+use super::hold::HoldError;
 use super::memory::Lease;
 use super::{Pipeline, Refusal};
 use crate::observe::UnscannedReason;
 use crate::policy::{Inspect, Unscannable};
-use crate::scan::{Action, Direction, Inspection, Report, TextFormat, Verdict, inspect, inspect_query};
+use crate::scan::{Action, Codings, Direction, Inspection, Report, TextFormat, Verdict, inspect, inspect_query};
 use crate::upstream::{BodyFault, RequestBody, Streamed};
 
 impl Pipeline {
@@ -40,13 +41,14 @@ impl Pipeline {
             exchange.inspected(&rules.rules, rules.action, Direction::Request, &report.hits);
             judge(&report, rules)?;
         }
-        let Some(incoming) = body.take().filter(|body| !body.is_end_stream()) else {
+        let Some(mut incoming) = body.take().filter(|body| !body.is_end_stream()) else {
             return Ok(RequestBody::held_bytes(Bytes::new()));
         };
         if !rules.needs_text() {
             return Ok(self.streamed(incoming, rules, exchange));
         }
-        let format = match readable(Content::of(&parts.headers)) {
+        let content = Content::of(&parts.headers);
+        let format = match readable(content) {
             Ok(format) => format,
             Err(_) if passes_unscanned(rules) => return self.unscanned(parts, incoming, rules, exchange, lease).await,
             Err(why) => {
@@ -55,9 +57,27 @@ impl Pipeline {
                 return Err(Refusal::UnscannableBody(why));
             }
         };
-        let held = self.hold_request(incoming, rules, exchange, lease).await?;
-        let held = scan(held, format, rules, exchange, lease)?;
-        Ok(held_body(parts, held))
+        let held = self.hold_request(&mut incoming, content.codings, rules, exchange, lease).await?;
+        let text = match (held.text, held.raw) {
+            // What is only observed goes on as it came.
+            (Ok(text), Some(raw)) if rules.action == Action::Observe => {
+                scan(text, format, rules, exchange, lease)?;
+                return Ok(held_body(parts, raw));
+            }
+            (Ok(text), _) => scan(text, format, rules, exchange, lease)?,
+            (Err(_), Some(raw)) => {
+                exchange.unscanned(Direction::Request, UnscannedReason::Unscannable, held.wire);
+                return Ok(held_body(parts, raw));
+            }
+            (Err(why), None) => {
+                *body = Some(incoming);
+                return Err(Refusal::UnscannableBody(why));
+            }
+        };
+        if !content.codings.is_empty() {
+            describe_decoded(&mut parts.headers);
+        }
+        Ok(held_body(parts, text))
     }
 
     fn streamed(&self, incoming: Incoming, rules: &Inspect, exchange: &Exchange) -> RequestBody {
@@ -78,27 +98,34 @@ impl Pipeline {
         exchange: &Exchange,
         lease: &mut Lease,
     ) -> Result<RequestBody, Refusal> {
-        let held = self.hold_request(incoming, rules, exchange, lease).await?;
-        exchange.unscanned(Direction::Request, UnscannedReason::Unscannable, held.len() as u64);
-        Ok(held_body(parts, held))
+        let held = self.hold_request(incoming, Codings::default(), rules, exchange, lease).await?;
+        exchange.unscanned(Direction::Request, UnscannedReason::Unscannable, held.wire);
+        held.text.map(|body| held_body(parts, body)).map_err(Refusal::UnscannableBody)
     }
 
     async fn hold_request(
         &self,
-        incoming: Incoming,
+        incoming: impl Body<Data = Bytes, Error = hyper::Error>,
+        codings: Codings,
         rules: &Inspect,
         exchange: &Exchange,
         lease: &mut Lease,
-    ) -> Result<Bytes, Refusal> {
-        let held =
-            hold(incoming, rules.max_body, Some(self.body_timeout), lease).await.map_err(|error| match error {
-                HoldError::TooLarge => Refusal::BodyTooLarge,
-                HoldError::TooSlow => BodyFault::TooSlow.into(),
-                HoldError::NoMemory => Refusal::Overloaded("the memory budget for held bodies is used up"),
-                HoldError::Broken(_) => BodyFault::Aborted.into(),
-            })?;
-        exchange.request_bytes.store(held.len() as u64, std::sync::atomic::Ordering::Relaxed);
+    ) -> Result<Held, Refusal> {
+        let keep = passes_unscanned(rules);
+        let how = Holding { codings, max: rules.max_body, timeout: Some(self.body_timeout), keep };
+        let held = hold_decoded(incoming, how, lease).await.map_err(held_badly)?;
+        exchange.request_bytes.store(held.wire, std::sync::atomic::Ordering::Relaxed);
         Ok(held)
+    }
+}
+
+/// Why the body of a request was not held.
+pub(super) fn held_badly<E>(error: HoldError<E>) -> Refusal {
+    match error {
+        HoldError::TooLarge => Refusal::BodyTooLarge,
+        HoldError::TooSlow => BodyFault::TooSlow.into(),
+        HoldError::NoMemory => Refusal::Overloaded("the memory budget for held bodies is used up"),
+        HoldError::Broken(_) => BodyFault::Aborted.into(),
     }
 }
 
@@ -124,12 +151,12 @@ fn scan(
     exchange: &mut Exchange,
     lease: &mut Lease,
 ) -> Result<Bytes, Refusal> {
-    if rules.action.rewrites() {
-        lease.grow(held.len()).map_err(|_| Refusal::Overloaded("the memory budget for held bodies is used up"))?;
-    }
+    let memory = format.memory(held.len(), rules.action);
+    lease.grow(memory).map_err(|_| Refusal::Overloaded("the memory budget for held bodies is used up"))?;
     let report = inspect(&held, format, &inspection(rules));
     exchange.inspected(&rules.rules, rules.action, Direction::Request, &report.hits);
     exchange.input_length = Some(report.chars);
+    exchange.passed_binary(Direction::Request, report.binary);
     if matches!(report.verdict, Verdict::Malformed(_) | Verdict::Unscannable(_)) && passes_unscanned(rules) {
         exchange.unscanned(Direction::Request, UnscannedReason::Unscannable, held.len() as u64);
         return Ok(held);
@@ -161,6 +188,7 @@ pub(super) fn inspection(rules: &Inspect) -> Inspection<'_> {
         action: rules.action,
         max_chars: rules.max_chars,
         max_body_chars: rules.max_body_chars,
+        binary_parts: rules.binary_parts,
     }
 }
 

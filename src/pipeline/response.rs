@@ -5,8 +5,9 @@ use http::{Method, Response, StatusCode, response};
 use http_body::Body;
 
 use super::content::{Content, Kind};
+use super::decode::{Holding, describe_decoded, hold_decoded};
 use super::exchange::Exchange;
-use super::hold::{HoldError, hold};
+use super::hold::HoldError;
 use super::live::Live;
 use super::out_body::Content as Delivery;
 use super::request::inspection;
@@ -14,7 +15,7 @@ use super::{Pipeline, Refusal};
 use crate::headers::{remove_hop_by_hop, strip_response};
 use crate::observe::UnscannedReason;
 use crate::policy::{Inspect, Route, Unscannable};
-use crate::scan::{Action, Direction, StreamFormat, TextFormat, Verdict, inspect};
+use crate::scan::{Action, Codings, Direction, StreamFormat, TextFormat, Verdict, inspect};
 use crate::upstream::UpstreamBody;
 
 /// Headers that describe the exact bytes of a body, and are wrong for a rewritten one.
@@ -58,25 +59,30 @@ impl Pipeline {
         exchange.streamed = content.is_stream();
         let empty = exchange.method == Method::HEAD || body.is_end_stream();
         let length = body.size_hint().exact();
+        let applies = rules.needs_text() && content.class().is_some_and(|class| rules.content_types.contains(&class));
+        if empty && applies && rules.action != Action::Observe && !content.codings.is_empty() {
+            // A head without a body describes what a body would be: decoded.
+            describe_decoded(&mut parts.headers);
+        }
         let format = match plan(parts.status, content, rules, empty, length) {
             Plan::Pass(reason) => return Ok((parts, Delivery::Streamed(Box::new(body), reason))),
             Plan::Refuse(why) => return Err(Refusal::UnscannableResponse(why)),
-            Plan::Live(format) => return self.scan_live(parts, body, format, rules, exchange).await,
+            Plan::Live(format) => return self.scan_live(parts, body, (format, content.codings), rules, exchange).await,
             Plan::Scan(format) => format,
         };
-        self.scan_response(parts, body, format, rules, exchange).await
+        self.scan_response(parts, body, (format, content.codings), rules, exchange).await
     }
 
     async fn scan_live(
         &self,
         mut parts: response::Parts,
         body: UpstreamBody,
-        format: StreamFormat,
+        (format, codings): (StreamFormat, Codings),
         rules: &Inspect,
         exchange: &mut Exchange,
     ) -> Result<(response::Parts, Delivery), Refusal> {
         exchange.streamed = true;
-        let mut live = Live::new(body, format, rules, exchange, self.memory.lease());
+        let mut live = Live::new(body, (format, codings), rules, exchange, self.memory.lease());
         if let Err(refusal) = live.begin().await {
             live.account(exchange);
             return Err(refusal);
@@ -84,6 +90,9 @@ impl Pipeline {
         if rules.action != Action::Observe {
             // It may be cut, and it may end early.
             parts.headers.remove(header::CONTENT_LENGTH);
+            if !codings.is_empty() {
+                describe_decoded(&mut parts.headers);
+            }
         }
         if rules.action.rewrites() {
             remove_validators(&mut parts.headers);
@@ -95,27 +104,36 @@ impl Pipeline {
         &self,
         mut parts: response::Parts,
         body: UpstreamBody,
-        format: TextFormat,
+        (format, codings): (TextFormat, Codings),
         rules: &Inspect,
         exchange: &mut Exchange,
     ) -> Result<(response::Parts, Delivery), Refusal> {
         let mut lease = self.memory.lease();
         let out_of_memory = || Refusal::Overloaded("the memory budget for held bodies is used up");
         // The body has its own idle timeout; a second one would only be another name for it.
-        let held = hold(body, rules.max_body, None, &mut lease).await.map_err(|error| match error {
+        let passes = rules.action == Action::Observe || rules.unscannable == Unscannable::Pass;
+        let how = Holding { codings, max: rules.max_body, timeout: None, keep: passes };
+        let held = hold_decoded(body, how, &mut lease).await.map_err(|error| match error {
             HoldError::TooLarge => Refusal::ResponseTooLong,
             HoldError::TooSlow => Refusal::UpstreamTimeout,
             HoldError::NoMemory => out_of_memory(),
             HoldError::Broken(error) if error.kind() == std::io::ErrorKind::TimedOut => Refusal::UpstreamTimeout,
             HoldError::Broken(error) => Refusal::UpstreamBroken(error.to_string()),
         })?;
-        if rules.action.rewrites() {
-            lease.grow(held.len()).map_err(|_| out_of_memory())?;
-        }
+        let (held, as_it_came) = match (held.text, held.raw) {
+            (Ok(text), raw) => (text, raw.filter(|_| rules.action == Action::Observe)),
+            (Err(_), Some(raw)) => {
+                exchange.unscanned(Direction::Response, UnscannedReason::Unscannable, held.wire);
+                parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(raw.len()));
+                return Ok((parts, Delivery::Held { rest: raw, lease: Some(lease) }));
+            }
+            (Err(why), None) => return Err(Refusal::UnscannableResponse(why)),
+        };
+        lease.grow(format.memory(held.len(), rules.action)).map_err(|_| out_of_memory())?;
         let report = inspect(&held, format, &inspection(rules));
         exchange.inspected(&rules.rules, rules.action, Direction::Response, &report.hits);
         exchange.response_length = Some(report.chars);
-        let passes = rules.action == Action::Observe || rules.unscannable == Unscannable::Pass;
+        exchange.passed_binary(Direction::Response, report.binary);
         let body = match report.verdict {
             Verdict::Clean | Verdict::Observed => held,
             Verdict::Rewritten(body) => {
@@ -127,25 +145,34 @@ impl Pipeline {
                 held
             }
             Verdict::Malformed(_) => {
-                return Err(Refusal::UnscannableResponse("the body is not the JSON that it is said to be"));
+                return Err(Refusal::UnscannableResponse("the body is not of the type that it is said to be"));
             }
             Verdict::Unscannable(why) => return Err(Refusal::UnscannableResponse(why)),
             Verdict::Blocked | Verdict::TooLong if rules.action == Action::Observe => held,
             Verdict::Blocked => return Err(Refusal::ResponseBlocked),
             Verdict::TooLong => return Err(Refusal::ResponseTooLong),
         };
+        let body = match as_it_came {
+            Some(raw) => raw,
+            None => {
+                if !codings.is_empty() {
+                    describe_decoded(&mut parts.headers);
+                }
+                body
+            }
+        };
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         Ok((parts, Delivery::Held { rest: body, lease: Some(lease) }))
     }
 }
 
-fn remove_validators(headers: &mut HeaderMap) {
+pub(super) fn remove_validators(headers: &mut HeaderMap) {
     for name in OF_THE_BYTES {
         headers.remove(name);
     }
 }
 
-/// `length` is that of the body, where it is declared.
+/// `length` is that of the body as it comes, where it is declared.
 fn plan(status: StatusCode, content: Content, rules: &Inspect, empty: bool, length: Option<u64>) -> Plan {
     if empty || !rules.needs_text() {
         return Plan::Pass(None);
@@ -157,7 +184,13 @@ fn plan(status: StatusCode, content: Content, rules: &Inspect, empty: bool, leng
     let why = match (content.kind, content.problem) {
         (_, None) if status == StatusCode::PARTIAL_CONTENT => "a part of a body",
         (_, Some(problem)) => problem,
-        (Kind::Text(TextFormat::Text), None) if streams(rules, length) => return Plan::Live(StreamFormat::Text),
+        (Kind::Text(TextFormat::Text), None) if streams(rules, length.filter(|_| content.codings.is_empty())) => {
+            return Plan::Live(StreamFormat::Text);
+        }
+        // Half a document is of no use, but what is only observed is never cut, late or too large.
+        (Kind::Text(TextFormat::Json), None) if rules.action == Action::Observe => {
+            return Plan::Live(StreamFormat::Document);
+        }
         (Kind::Text(format), None) => return Plan::Scan(format),
         // Each rule would need the text that the rules before it leave, and a later one what an earlier one withholds.
         (Kind::EventStream | Kind::Ndjson, None) if rules.action == Action::Sanitize => {
@@ -171,14 +204,20 @@ fn plan(status: StatusCode, content: Content, rules: &Inspect, empty: bool, leng
     if passes { Plan::Pass(Some(UnscannedReason::Unscannable)) } else { Plan::Refuse(why) }
 }
 
-/// Whether a text is delivered while it is scanned: one that does not say that it is short, and thus soon whole.
+/// Whether a text is delivered while it is scanned: one that does not say that it is short, and thus soon whole, or is
+/// only observed.
 fn streams(rules: &Inspect, length: Option<u64>) -> bool {
     /// What is held for the sake of a clean refusal.
     const SHORT: u64 = 1 << 20;
-    rules.action != Action::Sanitize && length.is_none_or(|length| length > SHORT)
+    match rules.action {
+        Action::Sanitize => false,
+        Action::Observe => true,
+        Action::Block | Action::Redact => length.is_none_or(|length| length > SHORT),
+    }
 }
 
-/// Asks the service for a response that can be scanned: whole, and not compressed.
+/// Asks the service for a response that can be scanned: whole, and not compressed. What is compressed all the same is
+/// decoded; but the way is short, and nobody's time is saved by packing what is unpacked at its end.
 pub(super) fn ask_for_scannable(headers: &mut HeaderMap, rules: &Inspect) {
     if rules.needs_text() {
         headers.remove(header::RANGE);

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::scan::{Action, RuleSet};
+use crate::scan::stream::House;
+use crate::scan::{Action, BinaryParts, RuleSet};
 
 /// The compiled `request:` or `response:` section of a route.
 #[derive(Clone, Debug)]
@@ -20,6 +21,10 @@ pub struct Inspect {
     pub content_types: Vec<BodyClass>,
     /// What becomes of content that the rules apply to and that cannot be scanned.
     pub unscannable: Unscannable,
+    /// What becomes of the parts of a multipart body that are no text.
+    pub binary_parts: BinaryParts,
+    /// The service's own format of streams; only for a response.
+    pub house: Option<Arc<House>>,
 }
 
 impl Inspect {
@@ -40,6 +45,8 @@ pub enum BodyClass {
     Ndjson,
     /// `text/plain`, or no declared type.
     Text,
+    /// `multipart/form-data` and its kin.
+    Multipart,
 }
 
 /// The policy for content that cannot be scanned (an unknown coding, a broken document).

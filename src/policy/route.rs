@@ -34,6 +34,8 @@ pub struct Route {
     pub echo_identity: bool,
     /// Names with an underscore that this route lets through (lower case); never a trusted name.
     pub underscore_headers: Vec<HeaderName>,
+    /// Whether a connection may become a WebSocket.
+    pub websocket: bool,
     /// A response slower than this is a warning in the log.
     pub slow: Duration,
 }

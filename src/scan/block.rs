@@ -140,14 +140,26 @@ impl CountScanner {
 
     /// Scans the next bytes of the text.
     pub fn feed(&mut self, program: &Program, bytes: &[u8]) {
+        self.feed_each(program, bytes, |_| {});
+    }
+
+    /// Scans the next bytes of the text and tells each match that is counted.
+    pub fn feed_each(&mut self, program: &Program, bytes: &[u8], mut found: impl FnMut(Hit)) {
         let (ends, counts) = (&mut self.ends, &mut self.counts);
-        let _ = self.threads.feed(program, bytes, u64::MAX, |rules, start, end| count(ends, counts, rules, start, end));
+        let _ = self
+            .threads
+            .feed(program, bytes, u64::MAX, |rules, start, end| count(ends, counts, rules, start, end, &mut found));
     }
 
     /// Ends the text.
     pub fn finish(&mut self, program: &Program) {
+        self.finish_each(program, |_| {});
+    }
+
+    /// Ends the text and tells each match that is counted.
+    pub fn finish_each(&mut self, program: &Program, mut found: impl FnMut(Hit)) {
         let (ends, counts) = (&mut self.ends, &mut self.counts);
-        let _ = self.threads.finish(program, |rules, start, end| count(ends, counts, rules, start, end));
+        let _ = self.threads.finish(program, |rules, start, end| count(ends, counts, rules, start, end, &mut found));
     }
 
     /// How often each rule matched, by index, in all texts so far.
@@ -156,12 +168,20 @@ impl CountScanner {
     }
 }
 
-fn count(ends: &mut [u64], counts: &mut [u64], rules: &[u32], start: u64, end: u64) -> ControlFlow<()> {
+fn count(
+    ends: &mut [u64],
+    counts: &mut [u64],
+    rules: &[u32],
+    start: u64,
+    end: u64,
+    found: &mut impl FnMut(Hit),
+) -> ControlFlow<()> {
     for &rule in rules {
         let rule = rule as usize;
         if start >= ends[rule] {
             ends[rule] = end;
             counts[rule] += 1;
+            found(Hit { rule, start, end });
         }
     }
     ControlFlow::Continue(())

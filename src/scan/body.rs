@@ -6,18 +6,27 @@
 //! outside of the matches is as it came. Nothing here decides what a verdict means for
 //! the request.
 
+mod decoded;
+mod locate;
+mod parts;
 mod ranges;
 mod rewrite;
 mod splice;
 mod survey;
 
+use std::fmt;
+
 use bytes::Bytes;
+
+pub use locate::locate;
 
 use super::{
     rule::Action,
     ruleset::RuleSet,
     text::{
+        charset::Charset,
         json::{self, JsonError, Lexer},
+        multipart::{Boundary, MultipartError},
         query::{self, Part},
     },
 };
@@ -41,6 +50,31 @@ pub enum TextFormat {
     Text,
     /// `application/x-www-form-urlencoded`. Read as JSON too, if it is JSON.
     Form,
+    /// `multipart/form-data` and its kin. Each part is read as its own type says.
+    Multipart(Boundary),
+    /// One text in another charset than UTF-8, read as its bytes are too.
+    Coded(Charset),
+}
+
+impl TextFormat {
+    /// Memory that inspecting `len` bytes takes beside them, in bytes, at most.
+    pub fn memory(self, len: usize, action: Action) -> usize {
+        let rewritten = if action.rewrites() { len } else { 0 };
+        match self {
+            // In UTF-8 a text has at most three bytes for each of its own, and is decoded, copied and rewritten.
+            Self::Coded(_) => 3 * (2 * len + rewritten) + rewritten,
+            Self::Json | Self::Text | Self::Form | Self::Multipart(_) => rewritten,
+        }
+    }
+}
+
+/// What happens to a part of a multipart body that is declared to be no text, and is none: its bytes are no UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BinaryParts {
+    /// It passes unread, and its bytes are counted.
+    Pass,
+    /// It is content that cannot be scanned.
+    Block,
 }
 
 /// What is asked of a body.
@@ -54,6 +88,29 @@ pub struct Inspection<'a> {
     pub max_chars: Option<u64>,
     /// The most allowed of all texts together, in UTF-16 units.
     pub max_body_chars: Option<u64>,
+    /// What happens to binary parts.
+    pub binary_parts: BinaryParts,
+}
+
+/// How a body is not what it is said to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// A JSON document.
+    Json(JsonError),
+    /// A multipart body.
+    Multipart(MultipartError),
+    /// The head of a part of one.
+    Head,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json(error) => error.fmt(f),
+            Self::Multipart(error) => error.fmt(f),
+            Self::Head => f.write_str("multipart: malformed head of a part"),
+        }
+    }
 }
 
 /// What became of a body.
@@ -70,7 +127,7 @@ pub enum Verdict {
     /// A text, or all of them together, are too long.
     TooLong,
     /// The body is not in its format. Under [`Action::Observe`] too.
-    Malformed(JsonError),
+    Malformed(Malformed),
     /// The body cannot be read, for this reason. Under [`Action::Observe`] too.
     Unscannable(&'static str),
 }
@@ -98,6 +155,8 @@ pub struct Report {
     pub longest: u64,
     /// Whether a length is over its limit; the verdict too, unless another comes first.
     pub too_long: bool,
+    /// Bytes of binary parts that were not read.
+    pub binary: u64,
 }
 
 /// Inspects a body.
@@ -109,6 +168,8 @@ pub fn inspect(body: &Bytes, format: TextFormat, what: &Inspection<'_>) -> Repor
         TextFormat::Json => inspect_json(body, what),
         TextFormat::Text => inspect_text(body, what),
         TextFormat::Form => inspect_form(body, what),
+        TextFormat::Multipart(boundary) => parts::inspect(body, &boundary, what),
+        TextFormat::Coded(charset) => decoded::inspect(body, charset, what),
     }
 }
 
@@ -126,7 +187,7 @@ pub fn inspect_query(query: &str, what: &Inspection<'_>) -> Report {
 fn inspect_json(body: &Bytes, what: &Inspection<'_>) -> Report {
     let mut survey = Survey::new(what);
     if let Err(error) = survey_json(body, &mut survey) {
-        return survey.into_tally().report(what, Verdict::Malformed(error));
+        return survey.into_tally().report(what, Verdict::Malformed(Malformed::Json(error)));
     }
     if what.action.rewrites() && survey.is_hit() && !survey.must_block() {
         return rewrite::json(body, what);
@@ -241,11 +302,27 @@ struct Tally {
     counts: Vec<u64>,
     chars: u64,
     longest: u64,
+    binary: u64,
 }
 
 impl Tally {
     fn new(what: &Inspection<'_>) -> Self {
-        Self { counts: vec![0; what.rules.rule_ids().len()], chars: 0, longest: 0 }
+        Self { counts: vec![0; what.rules.rule_ids().len()], chars: 0, longest: 0, binary: 0 }
+    }
+
+    /// Adds what was found in one part of the body.
+    fn add(&mut self, part: &Report) {
+        for hit in &part.hits {
+            self.counts[hit.rule] += hit.count;
+        }
+        self.chars += part.chars;
+        self.longest = self.longest.max(part.longest);
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
+        self.chars += other.chars;
+        self.longest = self.longest.max(other.longest);
     }
 
     fn length(&mut self, chars: u64) {
@@ -283,7 +360,14 @@ impl Tally {
     }
 
     fn report(self, what: &Inspection<'_>, verdict: Verdict) -> Report {
-        Report { verdict, hits: self.hits(), chars: self.chars, longest: self.longest, too_long: self.too_long(what) }
+        Report {
+            verdict,
+            hits: self.hits(),
+            chars: self.chars,
+            longest: self.longest,
+            too_long: self.too_long(what),
+            binary: self.binary,
+        }
     }
 
     /// Adds the hits of rules that `hits` lacks: the same match, read in two ways, is

@@ -4,11 +4,7 @@
 
 use std::fmt;
 
-use super::{
-    block::BlockScanner,
-    program::{Program, ProgramError},
-    rule::Rule,
-};
+use super::{program::ProgramError, rule::Rule, ruleset::RuleSet, view::Blocker};
 
 /// An example that a rule gets wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,18 +31,19 @@ impl fmt::Display for ExampleFailure {
 
 impl std::error::Error for ExampleFailure {}
 
-/// The examples that `rule` gets wrong: those of `matching` that it does not find, and
+/// The examples that `rule` gets wrong, views included: those of `matching` that it does not find, and
 /// those of `passing` that it does.
 pub fn rule_examples(rule: &Rule, matching: &[String], passing: &[String]) -> Vec<ExampleFailure> {
-    let program = match Program::compile(std::slice::from_ref(rule)) {
-        Ok(program) => program,
+    let rules = match RuleSet::compile(vec![rule.clone()]) {
+        Ok(rules) => rules,
         Err(error) => return vec![ExampleFailure::Invalid(error)],
     };
-    let mut scanner = BlockScanner::new(&program, u64::MAX);
+    let readings = rules.to_block();
+    let mut scanner = Blocker::new(readings, u64::MAX);
     let mut find = |text: &str| {
-        scanner.reset(&program);
-        scanner.feed(&program, text.as_bytes());
-        scanner.finish(&program);
+        scanner.reset(readings);
+        scanner.feed(readings, text.as_bytes());
+        scanner.finish(readings);
         scanner.hit().map(|hit| hit.start as usize..hit.end as usize)
     };
     let mut failures = Vec::new();

@@ -9,15 +9,14 @@
 use std::collections::VecDeque;
 
 use super::{
-    block::{BlockScanner, Hit, Stop},
-    program::Program,
-    redact::RedactScanner,
+    block::{Hit, Stop},
+    view::{Blocker, Readings, Replacer},
 };
 
-/// A [`RedactScanner`] followed by a [`BlockScanner`] of the same rules.
+/// A [`Replacer`] followed by a [`Blocker`] of the same rules.
 pub struct GuardedScanner {
-    redact: RedactScanner,
-    guard: BlockScanner,
+    redact: Replacer,
+    guard: Blocker,
     marker: Box<[u8]>,
     /// The text that the guard has not seen yet, from offset `seen` on.
     held: Vec<u8>,
@@ -33,12 +32,12 @@ pub struct GuardedScanner {
 
 impl GuardedScanner {
     /// A scanner at the start of a text for a caller that writes `marker` for every
-    /// match. `redact` and `block` are the two programs of one list of rules; `cap`
+    /// match. `redact` and `block` are what one list of rules reads by; `cap`
     /// bounds what either stage withholds.
-    pub fn new(redact: &Program, block: &Program, marker: &[u8], cap: u64) -> Self {
+    pub fn new(redact: Readings<'_>, block: Readings<'_>, marker: &[u8], cap: u64) -> Self {
         Self {
-            redact: RedactScanner::new(redact, cap),
-            guard: BlockScanner::new(block, cap),
+            redact: Replacer::new(redact, Some(cap)),
+            guard: Blocker::new(block, cap),
             marker: marker.into(),
             held: Vec::new(),
             seen: 0,
@@ -50,18 +49,26 @@ impl GuardedScanner {
     }
 
     /// Scans the next bytes of the text. Bytes after a stop are ignored.
-    pub fn feed(&mut self, redact: &Program, block: &Program, bytes: &[u8]) {
+    pub fn feed(&mut self, redact: Readings<'_>, block: Readings<'_>, bytes: &[u8]) {
         if self.stop().is_some() {
             return;
         }
-        self.held.extend_from_slice(bytes);
+        let is_first = self.held.is_empty();
         self.redact.feed(redact, bytes);
-        self.show_guard(block);
+        let read = self.seen + bytes.len() as u64;
+        if is_first && self.redact.waiting() == 0 && self.redact.frontier() == read {
+            // The ordinary case: nothing waits, so that nothing is copied.
+            self.guard.feed(block, bytes);
+            self.seen = read;
+        } else {
+            self.held.extend_from_slice(bytes);
+            self.show_guard(block);
+        }
         self.advance();
     }
 
     /// Ends the text. Afterwards all of it may leave, unless the scanner stopped.
-    pub fn finish(&mut self, redact: &Program, block: &Program) {
+    pub fn finish(&mut self, redact: Readings<'_>, block: Readings<'_>) {
         if self.stop().is_some() {
             return;
         }
@@ -87,8 +94,13 @@ impl GuardedScanner {
         self.guard.stop().or(self.redact.capped().then_some(Stop::Cap))
     }
 
+    /// Memory that remembers where views came from, in bytes.
+    pub fn memory(&self) -> usize {
+        self.redact.memory() + self.guard.memory()
+    }
+
     /// Feeds the guard what the redactor has decided.
-    fn show_guard(&mut self, block: &Program) {
+    fn show_guard(&mut self, block: Readings<'_>) {
         // Offsets handed out lie between `seen` and the end of `held`.
         let index = |offset: u64, base: u64| (offset - base) as usize;
         let mut from = 0;

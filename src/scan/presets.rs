@@ -11,8 +11,10 @@ use super::rule::Rule;
 /// - `seed`: the three patterns of the source document's `sanitizeAIInput` and
 ///   `validateAIResponse`, exactly. `event-handler` also finds `connection =` in ordinary
 ///   code, and `script-element` has no bound on its length.
-/// - `html`: markup that runs scripts, in context and bounded. A handler is only seen
-///   inside of a tag, in its first 256 bytes or so, and not behind a quoted `>`.
+/// - `html`: markup that runs scripts, in context and bounded. An attribute that browsers know as a handler is seen
+///   wherever something is called or assigned in it, however long its tag is. Any other attribute whose name begins
+///   with `on`, and `onload = f()` written as programs write it, are seen only in the first 256 bytes of a tag, and not
+///   behind a quoted `<` or `>`.
 /// - `secrets`: tokens whose shape is documented by who issues them. `private-key` finds
 ///   the first line of a key only, so block on it; redacting would leave the rest.
 /// - `context`: a line that imitates the owner line of a prompt's context. Routes with a context look for it unasked.
@@ -25,22 +27,61 @@ pub fn preset(name: &str) -> Option<Vec<Rule>> {
         _ => return None,
     };
     let rule = |&(id, pattern): &(&str, &str)| match id {
-        "html-javascript-url" => Rule::new(id, javascript_url()),
+        "html-javascript-url" => Rule::new(id, format!("(?i-u:{})", spaced("javascript:"))),
+        "html-data-url" => Rule::new(id, data_url()),
+        "html-handler-attribute" => Rule::new(id, handler_attribute()),
+        "html-srcdoc" => Rule::new(id, srcdoc()),
         _ => Rule::new(id, pattern),
     };
     Some(rules.iter().map(rule).collect())
 }
 
-/// `javascript:` with the white space between its characters that browsers drop.
+/// A word with the white space between its characters that browsers drop inside of a URL.
 ///
 /// The space is bounded: more than anyone writes by mistake is itself a match, so that
 /// no amount of it hides the rest.
-fn javascript_url() -> String {
-    let spaced = "avascript:"
+fn spaced(word: &str) -> String {
+    let (first, rest) = word.split_at(1);
+    let rest = rest
         .chars()
         .rev()
         .fold(String::new(), |rest, character| format!(r"(?:[\t\n\r]{{32}}|[\t\n\r]{{0,31}}{character}{rest})"));
-    format!("(?i-u:j{spaced})")
+    format!("{first}{rest}")
+}
+
+/// A URL that is a document.
+fn data_url() -> String {
+    format!(r"(?i-u:\b{}[\t\n\x0C\r ]{{0,31}}{})", spaced("data:"), spaced("text/html"))
+}
+
+/// An attribute by one of the names of [`HANDLERS`], in which something is called, assigned, looked up or quoted.
+///
+/// It needs no tag before it, so that none is too long and no quoted `<` or `>` hides it. What is done with the value
+/// tells it from arguments such as `onerror=None`.
+fn handler_attribute() -> String {
+    let names = HANDLERS.split_whitespace().collect::<Vec<_>>().join("|");
+    let bare = r#"[^\t\n\x0C\r >(`=&\[{"'\\]"#;
+    // A longer word than is written by hand counts as such.
+    let value = format!(r#"(?:{bare}{{32}}|{bare}{{0,31}}[(`=&\[{{"'\\])"#);
+    format!(r"(?i-u:\bon(?:{names}){})", assigned(&value))
+}
+
+/// A document in an attribute, in which markup is written as entities.
+fn srcdoc() -> String {
+    format!(r"(?i-u:\bsrcdoc{})", assigned(r"[^\t\n\x0C\r >]"))
+}
+
+/// `=` and a value, with any white space but one space on either side: that is how programs set a property, and in
+/// HTML there is seldom any. So written only a quoted value counts.
+///
+/// Longer gaps than are written by hand are matches themselves, so that no white space hides what is behind it.
+fn assigned(value: &str) -> String {
+    let space = r"[\t\n\x0C\r ]";
+    let odd = r"(?:[\t\n\x0C\r]|  )";
+    let behind = format!("(?:{space}{{16}}|{space}{{0,15}}{value})");
+    // Names stand in front of wide gaps where texts are set in columns.
+    let before = format!("(?:{space}{{64}}|{space}{{0,63}}={behind})");
+    format!(r#"(?:={behind}| =(?:{value}|{odd}{behind}| ["'])|{odd}{before})"#)
 }
 
 /// The names of all presets.
@@ -62,11 +103,40 @@ const SEED: &[(&str, &str)] = &[
     ),
 ];
 
+/// The names of browsers' event handlers, without their `on`: those of HTML, SVG and the DOM, and what old ones had.
+const HANDLERS: &str = "\
+    abort activate afterprint afterscriptexecute animationcancel animationend animationiteration animationstart \
+    auxclick beforeactivate beforecopy beforecut beforedeactivate beforeinput beforematch beforepaste beforeprint \
+    beforescriptexecute beforetoggle beforeunload beforexrselect begin blur bounce cancel canplay canplaythrough \
+    change click close command contentvisibilityautostatechange contextlost contextmenu contextrestored copy \
+    cuechange cut dblclick deactivate drag dragend dragenter dragexit dragleave dragover dragstart drop \
+    durationchange emptied encrypted end ended error finish focus focusin focusout formdata fullscreenchange \
+    fullscreenerror gesturechange gestureend gesturestart gotpointercapture hashchange input invalid keydown \
+    keypress keyup languagechange load loadeddata loadedmetadata loadend loadstart lostpointercapture message \
+    messageerror mousedown mouseenter mouseleave mousemove mouseout mouseover mouseup mousewheel \
+    mozfullscreenchange offline online orientationchange pagehide pagereveal pageshow pageswap paste pause play \
+    playing pointercancel pointerdown pointerenter pointerleave pointermove pointerout pointerover \
+    pointerrawupdate pointerup popstate progress promptaction promptdismiss ratechange readystatechange \
+    rejectionhandled repeat reset resize scroll scrollend scrollsnapchange scrollsnapchanging search \
+    securitypolicyviolation seeked seeking select selectionchange selectstart show slotchange stalled start \
+    storage submit suspend timeupdate toggle touchcancel touchend touchmove touchstart transitioncancel \
+    transitionend transitionrun transitionstart unhandledrejection unload validationstatuschange volumechange \
+    waiting waitingforkey webkitanimationend webkitanimationiteration webkitanimationstart webkitfullscreenchange \
+    webkitfullscreenerror webkitmouseforcechanged webkitmouseforcedown webkitmouseforceup \
+    webkitmouseforcewillbegin webkitplaybacktargetavailabilitychanged webkittransitionend webkitwillrevealbottom \
+    wheel zoom";
+
 const HTML: &[(&str, &str)] = &[
     // The opener is enough, and it is short; how the element ends does not matter.
     ("html-script", r"(?i-u:<script[\t\n\x0C\r />])"),
-    // The scheme is written out by `javascript_url`.
+    // The scheme is written out by `spaced`.
     ("html-javascript-url", ""),
+    // Written out by `data_url`. Pictures are left out: they run nothing where pictures stand.
+    ("html-data-url", ""),
+    // Written out by `srcdoc`.
+    ("html-srcdoc", ""),
+    // Written out by `handler_attribute`.
+    ("html-handler-attribute", ""),
     // Longer names and wider gaps than handlers have are matches themselves.
     (
         "html-event-handler",

@@ -5,6 +5,8 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use super::view::View;
+
 /// One thing to look for: an id for logs and metrics, and a regular expression.
 ///
 /// The pattern is in the syntax of the `regex` crate and is compiled as written, so
@@ -16,12 +18,22 @@ pub struct Rule {
     pub id: Arc<str>,
     /// The source of the regular expression.
     pub pattern: String,
+    /// What else than the text as it is the rule reads.
+    pub views: Vec<View>,
 }
 
 impl Rule {
-    /// A rule named `id` that looks for `pattern`.
+    /// A rule named `id` that looks for `pattern` in texts as they are.
     pub fn new(id: impl Into<Arc<str>>, pattern: impl Into<String>) -> Self {
-        Self { id: id.into(), pattern: pattern.into() }
+        Self { id: id.into(), pattern: pattern.into(), views: Vec::new() }
+    }
+
+    /// The same rule, which also reads texts through `views`.
+    pub fn also_through(mut self, views: impl IntoIterator<Item = View>) -> Self {
+        self.views.extend(views);
+        self.views.sort_unstable();
+        self.views.dedup();
+        self
     }
 }
 

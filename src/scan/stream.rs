@@ -11,9 +11,12 @@
 //! | module | what it does |
 //! |---|---|
 //! | `frames` | events and lines: the queue of what is withheld |
+//! | `messages` | messages of a WebSocket, each a frame |
 //! | `text` | a body that is one text |
+//! | `watch` | a JSON document that is only observed |
 //! | `document` | a frame's JSON as strings with their places |
 //! | `api` | which strings are pieces of one text |
+//! | `house` | the same, as an operator describes a format of their own |
 //! | `channel` | one such text and its scanner |
 //! | `end` | how each API ends a stream early |
 
@@ -22,20 +25,28 @@ mod channel;
 mod document;
 mod end;
 mod frames;
+mod house;
+mod messages;
 mod text;
+mod watch;
 
 use std::sync::Arc;
 
 pub use end::{EndReason, Ending};
+pub use house::{House, Path, Template};
+pub use messages::{Joining, MessageKind, Messages};
 
 use super::{
-    body::{Inspection, RuleHit},
+    block::Hit,
+    body::{BinaryParts, Inspection, RuleHit},
+    places::Places,
     rule::Action,
     ruleset::RuleSet,
     text::sse::Framing,
 };
 use frames::FrameScanner;
 use text::TextScanner;
+use watch::Watch;
 
 /// The most of one stream that is withheld, in bytes.
 pub const HOLD_WIRE: usize = 1 << 20;
@@ -51,6 +62,8 @@ pub struct StreamRules {
     pub max_chars: Option<u64>,
     /// The most allowed of all texts together, in UTF-16 units.
     pub max_body_chars: Option<u64>,
+    /// The service's own format, where an operator describes it.
+    pub house: Option<Arc<House>>,
 }
 
 impl StreamRules {
@@ -64,6 +77,8 @@ impl StreamRules {
             action: self.action,
             max_chars: self.max_chars,
             max_body_chars: self.max_body_chars,
+            // A stream has no parts.
+            binary_parts: BinaryParts::Block,
         }
     }
 }
@@ -77,6 +92,9 @@ pub enum StreamFormat {
     Lines,
     /// One text. If it may still become a JSON document it is withheld, to be read both ways.
     Text,
+    /// One JSON document, which leaves as it comes. Only for [`Action::Observe`]: half a document is of no use, so that
+    /// any other action needs all of it first.
+    Document,
 }
 
 /// Whose events a route declares, which lets ids and signatures of that API be told from text.
@@ -119,15 +137,42 @@ pub struct StreamScanner {
 enum Wire {
     Frames(Box<FrameScanner>),
     Text(Box<TextScanner>),
+    Document(Box<Watch>),
 }
 
 /// What was found and let go so far.
 struct Tally {
-    /// By rule.
-    counts: Vec<u64>,
+    counts: Counts,
     /// UTF-16 units of text that left.
     released: u64,
     unread: Unread,
+}
+
+/// Hits by rule and, where somebody asked, their places.
+struct Counts {
+    by_rule: Vec<u64>,
+    places: Option<Box<Places>>,
+}
+
+impl Counts {
+    /// Says which text the next hits are in.
+    fn enter(&mut self, name: impl FnOnce(&mut String)) {
+        if let Some(places) = &mut self.places {
+            places.enter(name);
+        }
+    }
+
+    fn add(&mut self, hit: Hit) {
+        self.by_rule[hit.rule] += 1;
+        self.place(hit);
+    }
+
+    /// Notes the place of a hit that is counted elsewhere.
+    fn place(&mut self, hit: Hit) {
+        if let Some(places) = &mut self.places {
+            places.add(hit);
+        }
+    }
 }
 
 impl StreamScanner {
@@ -137,9 +182,25 @@ impl StreamScanner {
             StreamFormat::Events => Wire::Frames(Box::new(FrameScanner::new(&rules, Framing::Events, declared))),
             StreamFormat::Lines => Wire::Frames(Box::new(FrameScanner::new(&rules, Framing::Lines, declared))),
             StreamFormat::Text => Wire::Text(Box::new(TextScanner::new(&rules))),
+            StreamFormat::Document => Wire::Document(Box::new(Watch::new(&rules))),
         };
-        let tally = Tally { counts: vec![0; rules.rules.rule_ids().len()], released: 0, unread: Unread::default() };
+        let counts = Counts { by_rule: vec![0; rules.rules.rule_ids().len()], places: None };
+        let tally = Tally { counts, released: 0, unread: Unread::default() };
         Self { rules, wire, stop: None, tally }
+    }
+
+    /// Notes from now on where rules match, which costs nothing while none does.
+    pub fn with_places(mut self) -> Self {
+        self.tally.counts.places = Some(Box::default());
+        self
+    }
+
+    /// Where rules matched so far. The channel of a piece is the path that tells its text from others; its offsets
+    /// count from the first piece on. That of any other string is its path, its offsets count from its start.
+    ///
+    /// `None` unless [`with_places`](Self::with_places) asked for them.
+    pub fn places(&self) -> Option<&Places> {
+        self.tally.counts.places.as_deref()
     }
 
     /// Scans the next bytes and appends to `out` what may leave. Nothing leaves after a stop.
@@ -171,6 +232,8 @@ impl StreamScanner {
             (Wire::Frames(frames), None) => frames.finish(rules, tally, out),
             (Wire::Text(text), Some(bytes)) => text.feed(rules, bytes, tally, out),
             (Wire::Text(text), None) => text.finish(rules, tally, out),
+            (Wire::Document(watch), Some(bytes)) => watch.feed(rules, bytes, tally),
+            (Wire::Document(watch), None) => watch.finish(),
         };
         self.stop = result.err();
         if self.stop.is_some() && rules.observes() {
@@ -188,6 +251,16 @@ impl StreamScanner {
         match &self.wire {
             Wire::Frames(frames) => frames.held(),
             Wire::Text(text) => text.held(),
+            Wire::Document(_) => 0,
+        }
+    }
+
+    /// Bytes of the stream that came and have neither left nor been cut out.
+    pub fn withheld(&self) -> usize {
+        match &self.wire {
+            Wire::Frames(frames) => frames.withheld(),
+            Wire::Text(text) => text.held(),
+            Wire::Document(_) => 0,
         }
     }
 
@@ -198,10 +271,11 @@ impl StreamScanner {
 
     /// The rules that matched so far, in the order of the rule set.
     pub fn hits(&self) -> Vec<RuleHit> {
-        let mut counts = self.tally.counts.clone();
+        let mut counts = self.tally.counts.by_rule.clone();
         let observed = match &self.wire {
             Wire::Frames(frames) => frames.observed(),
             Wire::Text(text) => vec![text.observed()],
+            Wire::Document(watch) => vec![watch.observed()],
         };
         for channel in observed {
             counts.iter_mut().zip(channel).for_each(|(count, more)| *count += more);
@@ -219,8 +293,8 @@ impl StreamScanner {
     /// where only a broken connection says that a text is not whole.
     pub fn end(&self, ending: &Ending<'_>) -> Option<Vec<u8>> {
         match &self.wire {
-            Wire::Frames(frames) => Some(frames.end(ending)),
-            Wire::Text(_) => None,
+            Wire::Frames(frames) => Some(frames.end(self.rules.house.as_deref(), ending)),
+            Wire::Text(_) | Wire::Document(_) => None,
         }
     }
 }

@@ -3,9 +3,13 @@
 //! Bytes of a body enter; texts leave, as pieces with the place in the body that each
 //! piece stands for. What a text means, and whether it may pass, is not known here.
 
+pub mod charset;
 pub mod json;
+pub mod multipart;
+pub mod parameters;
 pub mod query;
 pub mod sse;
+pub mod utf8;
 
 /// The length of a text in UTF-16 code units, which is what `length` counts in the
 /// source document's language.

@@ -42,7 +42,8 @@ pub(super) async fn connect(upstream: &Upstream) -> Result<Connection, SendError
     // Ends when the sender is dropped, so whoever abandons a response closes its connection. An error reaches the
     // request through its sender.
     tokio::spawn(async move {
-        let _ = connection.await;
+        // An upgrade that nobody asked for finds nobody to take it, and closes.
+        let _ = connection.with_upgrades().await;
     });
     Ok(Connection { sender, socket })
 }

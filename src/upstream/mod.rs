@@ -12,9 +12,11 @@ mod body;
 mod connect;
 mod pool;
 mod request_body;
+mod upgrade;
 
 pub use body::UpstreamBody;
 pub use request_body::{BodyFault, RequestBody, Streamed};
+pub use upgrade::{Upgrade, UpgradedStream};
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -236,19 +236,7 @@ async fn a_connection_without_streams_does_not_last() {
 
 #[tokio::test]
 async fn a_stop_lets_streams_end_and_takes_no_new_ones() {
-    let (begun, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (began, release) = (Arc::clone(&begun), Arc::clone(&finish));
-    let origin = Origin::raw(move |stream| {
-        let (began, release) = (Arc::clone(&began), Arc::clone(&release));
-        async move {
-            let mut reader = Reader::new(stream);
-            reader.head().await;
-            began.notify_one();
-            release.notified().await;
-            let _ = reader.stream().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone").await;
-        }
-    })
-    .await;
+    let (origin, begun, finish) = Origin::held().await;
     let proxy = Proxy::builder(&origin).config(PUBLIC).start().await;
     let mut idle = Client::to(&proxy).await;
     assert_eq!(idle.send(get("//").body(Full::default()).expect("a request")).await.expect("an answer").status(), 400);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use keyward::server::Stopped;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 
 use crate::harness::{Connection, Origin, Proxy, Reader, within};
@@ -45,19 +44,7 @@ async fn a_reload_swaps_the_policy_and_a_bad_file_keeps_the_last_good_one() {
 
 #[tokio::test]
 async fn a_stop_waits_for_what_has_begun() {
-    let (begun, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (began, release) = (Arc::clone(&begun), Arc::clone(&finish));
-    let origin = Origin::raw(move |stream| {
-        let (began, release) = (Arc::clone(&began), Arc::clone(&release));
-        async move {
-            let mut reader = Reader::new(stream);
-            reader.head().await;
-            began.notify_one();
-            release.notified().await;
-            let _ = reader.stream().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone").await;
-        }
-    })
-    .await;
+    let (origin, begun, finish) = Origin::held().await;
     // A part of the loopback network that no other test listens on: a port that is free again stays free.
     let proxy = Proxy::builder(&origin)
         .base("listen: {address: '127.0.0.1:0'", "listen: {address: '127.0.77.1:0'")

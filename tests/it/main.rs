@@ -5,23 +5,36 @@
 
 mod harness;
 
+mod bodies;
 mod cli;
 mod context;
 mod demo;
+mod encodings;
 mod examples;
+mod false_positives;
 mod http2;
 mod identity;
 mod inspection;
+mod keys;
+mod keys_api;
+mod keys_cli;
+mod keys_running;
 mod kinde;
 mod kinde_cache;
+mod kinde_list;
+mod kinde_way;
 mod layering;
 mod lifecycle;
 mod limits;
 mod postgres;
 mod refusals;
 mod routing;
+mod scan;
 mod sdks;
 mod spoofing;
 mod streaming;
 mod tls;
 mod upstreams;
+mod vectors;
+mod websocket;
+mod websocket_wire;

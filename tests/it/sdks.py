@@ -1,58 +1,64 @@
 """Streams through the proxy with the official SDKs and prints, as JSON, what their users would see.
 
-Arguments: the proxy's base URL, the API, and the prompt, by which the service is told what to answer.
+Argument: the proxy's base URL. Standard input: a list of [path, API, prompt], where the prompt tells the service what
+to answer. All are asked by one process, because loading the SDKs takes longer than what they are asked.
 """
 
 import json
 import sys
 
-base, api, prompt = sys.argv[1:4]
+import anthropic
+import openai
+
+base = sys.argv[1]
 
 
-def openai_chat():
-    import openai
-
+def chat(base, prompt):
     client = openai.OpenAI(base_url=base + "/v1", api_key="none", max_retries=0)
-    text, reason = "", None
+    text, end, events = "", None, 0
     for chunk in client.chat.completions.create(
         model="m", stream=True, messages=[{"role": "user", "content": prompt}]
     ):
+        events += 1
         for choice in chunk.choices:
             text += choice.delta.content or ""
-            reason = choice.finish_reason or reason
-    return {"text": text, "end": reason}
+            for call in choice.delta.tool_calls or []:
+                text += call.function.arguments or ""
+            end = choice.finish_reason or end
+    return {"text": text, "end": end, "events": events}
 
 
-def openai_responses():
-    import openai
-
+def responses(base, prompt):
     client = openai.OpenAI(base_url=base + "/v1", api_key="none", max_retries=0)
-    text, end = "", None
+    text, end, events = "", None, 0
     for event in client.responses.create(model="m", stream=True, input=prompt):
+        events += 1
         if event.type == "response.output_text.delta":
             text += event.delta
         elif event.type == "response.completed":
             end = event.response.status
         elif event.type == "response.incomplete":
             end = event.response.incomplete_details.reason
-    return {"text": text, "end": end}
+    return {"text": text, "end": end, "events": events}
 
 
-def anthropic():
-    import anthropic
-
+def messages(base, prompt):
     client = anthropic.Anthropic(base_url=base, api_key="none", max_retries=0)
-    text, end = "", None
+    text, end, events = "", None, 0
     try:
-        with client.messages.stream(
-            model="m", max_tokens=9, messages=[{"role": "user", "content": prompt}]
-        ) as stream:
-            for piece in stream.text_stream:
-                text += piece
-            end = stream.get_final_message().stop_reason
+        stream = client.messages.create(
+            model="m", max_tokens=9, stream=True, messages=[{"role": "user", "content": prompt}]
+        )
+        for event in stream:
+            events += 1
+            if event.type == "content_block_delta":
+                text += getattr(event.delta, "text", None) or getattr(event.delta, "partial_json", "")
+            elif event.type == "message_delta":
+                end = event.delta.stop_reason
     except anthropic.APIStatusError as error:
         end = error.body["error"]["message"]
-    return {"text": text, "end": end}
+    return {"text": text, "end": end, "events": events}
 
 
-print(json.dumps({"chat": openai_chat, "responses": openai_responses, "anthropic": anthropic}[api]()))
+apis = {"chat": chat, "responses": responses, "anthropic": messages}
+print(json.dumps([apis[api](base + path, prompt) for path, api, prompt in json.load(sys.stdin)]))

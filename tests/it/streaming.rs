@@ -219,12 +219,7 @@ async fn a_held_response_is_paid_for_until_the_client_has_taken_it() {
     assert_eq!(proxy.metric("keyward_requests_in_flight").await, 1.0);
     let (body, complete) = connection.0.body(crate::harness::Framing::Length(9_000_002)).await;
     assert_eq!((body.len(), complete), (9_000_002, true));
-    within("the end", async {
-        while proxy.metric("keyward_held_bytes").await > 0.0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    proxy.until_nothing_is_held().await;
 }
 
 #[tokio::test]

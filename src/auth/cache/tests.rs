@@ -52,8 +52,8 @@ const LOT: Chance = Chance(u32::MAX / 2);
 fn entries_live_as_long_as_their_kind_allows() {
     let (cache, clock) = (cache(10, false, 0), Clock::manual());
     let (good, bad) = (cache.digest(&key("kw_good_key")), cache.digest(&key("kw_bad_key")));
-    cache.insert(good, valid(), cache.stamp(), clock.now(), LOT);
-    cache.insert(bad, Found::Invalid, cache.stamp(), clock.now(), LOT);
+    cache.insert(good, Tail(0), valid(), cache.stamp(), clock.now(), LOT);
+    cache.insert(bad, Tail(0), Found::Invalid, cache.stamp(), clock.now(), LOT);
     let words = |after: u64| {
         clock.advance(Duration::from_secs(after));
         (word(&cache, &good, clock.now()), word(&cache, &bad, clock.now()))
@@ -73,7 +73,7 @@ fn no_entry_outlives_its_key() {
     let digest = cache.digest(&key("kw_good_key"));
     let expires = clock.now().wall + Duration::from_secs(30);
     let principal = Principal::new("api_key_1", Some("o"), None, &[], Some(expires)).expect("valid");
-    cache.insert(digest, Found::Valid(Arc::new(principal)), cache.stamp(), clock.now(), Chance(u32::MAX));
+    cache.insert(digest, Tail(0), Found::Valid(Arc::new(principal)), cache.stamp(), clock.now(), Chance(u32::MAX));
     clock.advance(Duration::from_secs(29));
     assert_eq!(word(&cache, &digest, clock.now()), "valid");
     cache.failed(&digest, clock.now());
@@ -92,7 +92,7 @@ fn a_key_in_use_is_refreshed_before_its_end() {
     let digest = cache.digest(&key("kw_good_key"));
     for (lot, first, later) in [(0, 0.0, 54.0), (u32::MAX / 2, 29.1, 56.1), (u32::MAX, 58.2, 58.2)] {
         for refresh_after in [first, later, later] {
-            cache.insert(digest, valid(), cache.stamp(), clock.now(), Chance(lot));
+            cache.insert(digest, Tail(0), valid(), cache.stamp(), clock.now(), Chance(lot));
             let at = |seconds: f64| {
                 let offset = Duration::from_secs_f64(seconds);
                 Now { monotonic: clock.now().monotonic + offset, wall: clock.now().wall + offset }
@@ -105,7 +105,7 @@ fn a_key_in_use_is_refreshed_before_its_end() {
         }
         cache.purge(&Purge::All);
     }
-    cache.insert(digest, Found::Invalid, cache.stamp(), clock.now(), LOT);
+    cache.insert(digest, Tail(0), Found::Invalid, cache.stamp(), clock.now(), LOT);
     clock.advance(Duration::from_secs(5));
     assert_eq!(word(&cache, &digest, clock.now()), "unknown", "an invalid key is not asked about ahead");
 }
@@ -114,8 +114,8 @@ fn a_key_in_use_is_refreshed_before_its_end() {
 fn a_good_key_outlasts_a_verifier_that_is_away_and_no_longer() {
     let (cache, clock) = (cache(10, true, 600), Clock::manual());
     let (good, bad) = (cache.digest(&key("kw_good_key")), cache.digest(&key("kw_bad_key")));
-    cache.insert(good, valid(), cache.stamp(), clock.now(), Chance(u32::MAX));
-    cache.insert(bad, Found::Invalid, cache.stamp(), clock.now(), LOT);
+    cache.insert(good, Tail(0), valid(), cache.stamp(), clock.now(), Chance(u32::MAX));
+    cache.insert(bad, Tail(0), Found::Invalid, cache.stamp(), clock.now(), LOT);
     clock.advance(Duration::from_secs(59));
     assert_eq!(word(&cache, &good, clock.now()), "valid, refresh");
     cache.failed(&good, clock.now());
@@ -133,7 +133,7 @@ fn a_good_key_outlasts_a_verifier_that_is_away_and_no_longer() {
     clock.advance(Duration::from_secs(1));
     assert_eq!(word(&cache, &good, clock.now()), "unknown");
     assert!(cache.stale(&good, clock.now()).is_none() && cache.stale(&bad, clock.now()).is_none());
-    cache.insert(good, Found::Invalid, cache.stamp(), clock.now(), LOT);
+    cache.insert(good, Tail(0), Found::Invalid, cache.stamp(), clock.now(), LOT);
     assert!(cache.stale(&good, clock.now()).is_none());
 }
 
@@ -144,10 +144,10 @@ fn a_verification_under_way_cannot_bring_back_a_purged_key() {
     for purge in [Purge::All, Purge::KeyId("api_key_1".to_owned()), Purge::Organization("org_1".to_owned())] {
         let before = cache.stamp();
         cache.purge(&purge);
-        cache.insert(digest, valid(), before, clock.now(), LOT);
+        cache.insert(digest, Tail(0), valid(), before, clock.now(), LOT);
         cache.failed(&digest, clock.now());
         assert_eq!(word(&cache, &digest, clock.now()), "unknown", "{purge:?}");
-        cache.insert(digest, valid(), cache.stamp(), clock.now(), LOT);
+        cache.insert(digest, Tail(0), valid(), cache.stamp(), clock.now(), LOT);
         assert_eq!(word(&cache, &digest, clock.now()), "valid", "{purge:?}");
         cache.purge(&purge);
         assert_eq!(word(&cache, &digest, clock.now()), "unknown", "{purge:?}");
@@ -160,7 +160,7 @@ fn a_purge_forgets_what_it_names_and_nothing_else() {
     let (cache, clock) = (cache(10, false, 0), Clock::manual());
     let digest = |n: u32| cache.digest(&key(&format!("kw_key_{n}")));
     for (n, found) in [(0, of("a", "x")), (1, of("b", "x")), (2, of("c", "y")), (3, Found::Invalid)] {
-        cache.insert(digest(n), found, cache.stamp(), clock.now(), LOT);
+        cache.insert(digest(n), Tail(0), found, cache.stamp(), clock.now(), LOT);
     }
     let known = || -> Vec<u32> { (0..4).filter(|n| word(&cache, &digest(*n), clock.now()) != "unknown").collect() };
     cache.purge(&Purge::KeyId("b".to_owned()));
@@ -175,7 +175,14 @@ fn a_purge_forgets_what_it_names_and_nothing_else() {
 fn the_number_of_entries_is_bounded() {
     let (cache, clock) = (cache(100, true, 0), Clock::manual());
     for n in 0..10_000 {
-        cache.insert(cache.digest(&key(&format!("kw_key_{n}"))), Found::Invalid, cache.stamp(), clock.now(), LOT);
+        cache.insert(
+            cache.digest(&key(&format!("kw_key_{n}"))),
+            Tail(0),
+            Found::Invalid,
+            cache.stamp(),
+            clock.now(),
+            LOT,
+        );
     }
     assert!(cache.entries.len() <= 100);
 }

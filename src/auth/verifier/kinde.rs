@@ -2,55 +2,67 @@
 //!
 //! Enters: a key. Leaves: its owner, a clear "invalid", or an error. Kinde answers for a bad key in two shapes (200
 //! with `is_valid: false`, or 400/401), and a 401 may mean our own token instead: it is told as "invalid key" only
-//! when the token is known to work. Everything that is not a clear answer is an error, and nobody's fault but
+//! when the token is found to work afterwards. Everything that is not a clear answer is an error, and nobody's fault but
 //! Kinde's or ours.
 //!
 //! No copy of a key is kept, and none is logged; what is sent is wiped when it has been sent.
 
 mod answer;
+mod canary;
 mod client;
+mod follow;
+mod link;
+mod list;
+#[cfg(test)]
+mod memory;
 mod moment;
 mod token;
 mod trouble;
+mod tunnel;
 
-pub use client::Origin;
-pub use trouble::Trouble;
+pub use client::{Client as ServiceClient, Origin};
+pub use trouble::{Trouble, TroubleReport};
+pub use tunnel::{ForwardProxy, ProxyCredentials};
 
-use std::fmt;
+pub(in crate::auth) use answer::Next;
+pub(in crate::auth) use link::Failure;
+#[cfg(test)]
+pub(in crate::auth) use memory::MemoryKinde;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
+use prometheus::IntGauge;
 use quick_cache::sync::Cache;
 use zeroize::Zeroizing;
 
 use super::VerifierError;
 use crate::auth::KeyText;
+use crate::auth::chance::Lots;
 use crate::observe::Metrics;
 use crate::policy::{Principal, SecretString};
 use crate::time::Clock;
 use crate::trust::TrustedCertificates;
-use client::{Client, Reply};
+use client::Client;
+use link::{Exchange, Link};
 use token::{Token, TokenSource};
 
 /// Calls to Kinde that may be under way at once.
 pub(super) const CONCURRENCY: usize = 64;
 
-/// How long one accepted call vouches for its token: what Kinde refuses in this time, it refuses because of the key.
-const TRUST: Duration = Duration::from_secs(60);
-
-/// How long to pause after a 429 that does not say.
-const PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
-
 /// Keys whose API is remembered.
 const CHECKED_KEYS: usize = 10_000;
 
+/// The largest answer that is read; real ones have less than 1 KiB.
+const MAX_ANSWER: usize = 64 << 10;
+
 const VERIFY: &str = "/api/v1/api_keys/verify";
-const LIST: &str = "/api/v1/api_keys?page_size=1";
+/// A call in which no key can be at fault.
+const ASK_FOR_ONE: &str = "/api/v1/api_keys?page_size=1";
 
 /// Which Kinde, and how to speak to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +75,12 @@ pub struct KindeSpec {
     pub ca: Option<TrustedCertificates>,
     /// How long one verification may take in all.
     pub timeout: Duration,
+    /// How often the list of active keys is read, if it is. Not without credentials.
+    pub poll: Option<Duration>,
+    /// What all connections to Kinde go through.
+    pub proxy: Option<ForwardProxy>,
+    /// Whether it is a key service that tells of changes, which are followed.
+    pub follow: bool,
 }
 
 /// What Kinde is shown.
@@ -96,27 +114,6 @@ impl PartialEq for Credentials {
 
 impl Eq for Credentials {}
 
-/// Why Kinde gave no answer about a key.
-#[derive(Clone, Debug)]
-enum Failure {
-    /// It is away, overloaded, or talks nonsense.
-    Away(String),
-    /// It asked to be left alone for this long.
-    Paused(Duration),
-    /// It refuses us, not the key. Stays so until somebody mends it.
-    Misconfigured(String),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Away(why) => write!(f, "Kinde gave no answer: {why}"),
-            Self::Paused(wait) => write!(f, "Kinde limits our requests for another {} s", wait.as_secs_f64().ceil()),
-            Self::Misconfigured(why) => write!(f, "Kinde refuses this proxy: {why}"),
-        }
-    }
-}
-
 /// Verifies keys at Kinde.
 #[derive(Debug)]
 pub struct KindeVerifier {
@@ -125,6 +122,11 @@ pub struct KindeVerifier {
     api: Option<ApiCheck>,
     trouble: Trouble,
     timeout: Duration,
+    poll: Option<Duration>,
+    /// Kinde has called a key valid that nobody can have made.
+    believes_anything: AtomicBool,
+    /// The way to the stream of changes, where it is followed.
+    stream: Option<ServiceClient>,
 }
 
 /// What each call carries.
@@ -132,8 +134,16 @@ pub struct KindeVerifier {
 enum Auth {
     Renewed(Arc<TokenSource>),
     Fixed(Arc<Token>),
-    /// Nothing. True once a call was accepted, which shows that Kinde wants nothing.
-    Nothing(AtomicBool),
+    Nothing(Anonymous),
+}
+
+/// What is known about calls that carry nothing.
+#[derive(Debug, Default)]
+struct Anonymous {
+    /// One was accepted, which shows that Kinde wants nothing.
+    accepted: AtomicBool,
+    /// A bad key was answered otherwise than with 401, which then means us.
+    tells_bad_keys: AtomicBool,
 }
 
 /// The API that keys must be for, and the keys that were asked about. A key's APIs never change.
@@ -143,22 +153,28 @@ struct ApiCheck {
     checked: Cache<Arc<str>, bool>,
 }
 
-/// The way to Kinde, which a 429 closes for a while.
-#[derive(Debug)]
-struct Link {
-    client: Client,
-    paused_until: Mutex<Option<Instant>>,
-    clock: Clock,
-}
-
 impl KindeVerifier {
-    /// Prepares everything; Kinde is asked nothing before the first key comes.
+    /// Prepares everything. `trouble` says from now on how we stand with Kinde; the authenticator that takes the
+    /// verifier has it find out.
     pub fn new(spec: &KindeSpec, metrics: Arc<Metrics>, clock: Clock, trouble: Trouble) -> Result<Self, VerifierError> {
-        let client = Client::new(spec.origin.clone(), spec.ca.as_ref(), clock.clone())?;
-        let link = Arc::new(Link { client, paused_until: Mutex::default(), clock: clock.clone() });
+        let client = || Client::new(spec.origin.clone(), spec.ca.as_ref(), spec.proxy.clone(), clock.clone());
+        let stream = spec.follow.then(client).transpose()?;
+        let verifier = Self::over(Box::new(client()?), spec, metrics, clock.clone(), trouble, Lots::default())?;
+        Ok(Self { stream, ..verifier })
+    }
+
+    fn over(
+        exchange: Box<dyn Exchange>,
+        spec: &KindeSpec,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        trouble: Trouble,
+        lots: Lots,
+    ) -> Result<Self, VerifierError> {
+        let link = Arc::new(Link::new(exchange, clock, lots));
         let auth = match &spec.credentials {
-            Credentials::Nothing => Auth::Nothing(AtomicBool::new(false)),
-            Credentials::Token(token) => Auth::Fixed(Arc::new(Token::fixed(token, clock.now().monotonic)?)),
+            Credentials::Nothing => Auth::Nothing(Anonymous::default()),
+            Credentials::Token(token) => Auth::Fixed(Arc::new(Token::fixed(token, link.now())?)),
             Credentials::Client { id, secret, audience } => Auth::Renewed(Arc::new(TokenSource::new(
                 Arc::clone(&link),
                 token::form(id, secret, audience),
@@ -167,24 +183,54 @@ impl KindeVerifier {
             ))),
         };
         let api = spec.api_id.clone().map(|id| ApiCheck { id, checked: Cache::new(CHECKED_KEYS) });
-        Ok(Self { link, auth, api, trouble, timeout: spec.timeout })
+        trouble.start();
+        Ok(Self {
+            link,
+            auth,
+            api,
+            trouble,
+            timeout: spec.timeout,
+            poll: spec.poll,
+            believes_anything: AtomicBool::new(false),
+            stream: None,
+        })
+    }
+
+    /// Follows the changes of a key service for as long as this verifier is in use. `on_change` is called whenever what
+    /// was verified before may be wrong. Needs a runtime.
+    pub fn follow(self: &Arc<Self>, on_change: Box<dyn Fn() + Send>, up: IntGauge) {
+        tokio::spawn(follow::follow(Arc::downgrade(self), on_change, up));
     }
 
     pub(super) async fn verify(&self, key: &KeyText) -> Result<Option<Principal>, VerifierError> {
-        let answer = match tokio::time::timeout(self.timeout, self.ask(key)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Failure::Away(format!("nothing within {:?}", self.timeout))),
+        let answer = self.answer(key).await;
+        let answer = match answer {
+            Ok(_) if self.believes_anything.load(Ordering::Relaxed) => Err(canary::believed()),
+            answer => answer,
         };
-        match &answer {
-            Ok(_) => self.trouble.clear(),
-            Err(Failure::Misconfigured(_)) => self.trouble.set(answer.as_ref().err().map(ToString::to_string)),
-            // Whether we are refused is not known then.
-            Err(Failure::Away(_) | Failure::Paused(_)) => {}
-        }
+        self.note(&answer);
         answer.map_err(|failure| {
             let error = VerifierError::new(failure.to_string());
             if let Failure::Paused(wait) = failure { error.retry_after(wait) } else { error }
         })
+    }
+
+    /// What Kinde says about a key, in bounded time.
+    async fn answer(&self, key: &KeyText) -> Result<Option<Principal>, Failure> {
+        match tokio::time::timeout(self.timeout, self.ask(key)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure::Away(format!("nothing within {:?}", self.timeout))),
+        }
+    }
+
+    /// Notes what an answer says about us.
+    fn note<T>(&self, answer: &Result<T, Failure>) {
+        match answer {
+            Ok(_) => self.trouble.clear(),
+            Err(failure @ Failure::Misconfigured(_)) => self.trouble.refused(failure.to_string()),
+            // Whether we are refused is not known then.
+            Err(Failure::Away(_) | Failure::Paused(_)) => {}
+        }
     }
 
     async fn ask(&self, key: &KeyText) -> Result<Option<Principal>, Failure> {
@@ -192,15 +238,24 @@ impl KindeVerifier {
         let mut token = self.token().await?;
         let mut renewed = false;
         loop {
-            let reply = self.link.send(request(Method::POST, VERIFY, token.as_deref(), Some(body.clone()))).await?;
+            let request = request(Method::POST, VERIFY, token.as_deref(), Some(body.clone()));
+            let reply = self.link.send(request, MAX_ANSWER).await?;
             match reply.status {
                 StatusCode::OK => {
                     self.accepted(token.as_deref());
-                    let Some(owner) = answer::verdict(&reply.body).map_err(Failure::Away)? else { return Ok(None) };
-                    let principal = owner.principal().map_err(|error| Failure::Away(error.to_string()))?;
-                    return Ok(self.is_for_our_api(&principal, token.as_deref()).await?.then_some(principal));
+                    let owner = answer::verdict(&reply.body).map_err(unusable)?;
+                    let Some(owner) = owner else {
+                        self.bad_key_told();
+                        return Ok(None);
+                    };
+                    let principal = owner.principal().map_err(|error| unusable(error.to_string()))?;
+                    let told = owner.api_ids.as_deref();
+                    return Ok(self.is_for_our_api(&principal, told, token.as_deref()).await?.then_some(principal));
                 }
-                StatusCode::BAD_REQUEST if answer::is_object(&reply.body) => return Ok(None),
+                StatusCode::BAD_REQUEST if answer::is_object(&reply.body) => {
+                    self.bad_key_told();
+                    return Ok(None);
+                }
                 StatusCode::UNAUTHORIZED if answer::is_object(&reply.body) => {
                     if self.is_accepted(token.as_deref()).await? {
                         return Ok(None);
@@ -214,6 +269,7 @@ impl KindeVerifier {
         }
     }
 
+    /// The token in force, if calls carry one.
     async fn token(&self) -> Result<Option<Arc<Token>>, Failure> {
         match &self.auth {
             Auth::Renewed(source) => source.current().await.map(Some),
@@ -232,32 +288,55 @@ impl KindeVerifier {
     /// Notes that Kinde accepted what a call carried.
     fn accepted(&self, token: Option<&Token>) {
         match (&self.auth, token) {
-            (Auth::Nothing(accepted), _) => accepted.store(true, Ordering::Relaxed),
-            (_, Some(token)) => token.accepted(self.link.now()),
+            (Auth::Nothing(known), _) => known.accepted.store(true, Ordering::Relaxed),
+            (_, Some(token)) => token.accepted(),
             (_, None) => {}
         }
     }
 
-    /// Whether Kinde accepts what a call carried that it answered with 401. If it does, the key was at fault.
-    async fn is_accepted(&self, token: Option<&Token>) -> Result<bool, Failure> {
-        let Some(token) = token else {
-            let Auth::Nothing(accepted) = &self.auth else { return Ok(false) };
-            return if accepted.load(Ordering::Relaxed) {
-                Ok(true)
-            } else {
-                Err(Failure::Misconfigured("it answers 401 to a call without a token (`auth: none`)".to_owned()))
-            };
-        };
-        if token.was_accepted(self.link.now(), TRUST) {
-            return Ok(true);
+    /// Notes that a bad key was answered as one, and not with 401.
+    fn bad_key_told(&self) {
+        if let Auth::Nothing(known) = &self.auth {
+            known.tells_bad_keys.store(true, Ordering::Relaxed);
         }
-        // Another call with the same token, in which no key is at fault. Asking for a new token instead would be
-        // metered, and would let anybody with a wrong key run up a bill.
-        let reply = self.link.send(request(Method::GET, LIST, Some(token), None)).await?;
+    }
+
+    /// Whether Kinde accepts what a call carried that it has just answered with 401. If it does, the key was at
+    /// fault.
+    async fn is_accepted(&self, token: Option<&Token>) -> Result<bool, Failure> {
+        if let Auth::Nothing(known) = &self.auth {
+            let why = "it answers 401 to a call without a token (`auth: none`)".to_owned();
+            return match (known.tells_bad_keys.load(Ordering::Relaxed), known.accepted.load(Ordering::Relaxed)) {
+                (true, _) => Err(Failure::Misconfigured(why)),
+                (false, true) => Ok(true),
+                // It may be the key or us, and only a good key will tell.
+                (false, false) => Err(Failure::Away(why)),
+            };
+        }
+        let Some(token) = token else { return Ok(false) };
+        // That the token was accepted before says nothing: it may have been taken back since. One call that begins
+        // after the 401 tells, and serves all that wait for it. Asking for a new token instead would be metered, and
+        // would let anybody with a wrong key run up a bill.
+        let heard = self.link.event();
+        let mut last = token.trial().lock().await;
+        if let Some((asked, accepted)) = &*last
+            && *asked > heard
+        {
+            return accepted.clone();
+        }
+        let asked = self.link.event();
+        let accepted = self.try_token(token).await;
+        *last = Some((asked, accepted.clone()));
+        accepted
+    }
+
+    /// Another call with the same token, in which no key is at fault.
+    async fn try_token(&self, token: &Token) -> Result<bool, Failure> {
+        let reply = self.link.send(request(Method::GET, ASK_FOR_ONE, Some(token), None), MAX_ANSWER).await?;
         match reply.status {
             // A scope that is missing is missing from a token that was accepted.
             StatusCode::OK | StatusCode::FORBIDDEN if answer::is_object(&reply.body) => {
-                token.accepted(self.link.now());
+                token.accepted();
                 Ok(true)
             }
             StatusCode::UNAUTHORIZED => Ok(false),
@@ -265,17 +344,25 @@ impl KindeVerifier {
         }
     }
 
-    async fn is_for_our_api(&self, principal: &Principal, token: Option<&Token>) -> Result<bool, Failure> {
+    async fn is_for_our_api(
+        &self,
+        principal: &Principal,
+        told: Option<&[String]>,
+        token: Option<&Token>,
+    ) -> Result<bool, Failure> {
         let Some(api) = &self.api else { return Ok(true) };
+        if let Some(told) = told {
+            // A key service of ours tells with every answer.
+            return Ok(told.contains(&api.id));
+        }
         if let Some(ours) = api.checked.get(&*principal.key_id) {
             return Ok(ours);
         }
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        if principal.key_id.is_empty() || !principal.key_id.bytes().all(plain) {
+        if !answer::is_plain(&principal.key_id) {
             return Err(Failure::Away("the key's id is no id".to_owned()));
         }
         let path = format!("/api/v1/api_keys/{}", principal.key_id);
-        let reply = self.link.send(request(Method::GET, &path, token, None)).await?;
+        let reply = self.link.send(request(Method::GET, &path, token, None), MAX_ANSWER).await?;
         if reply.status != StatusCode::OK {
             return Err(refused(reply.status, "look at a key"));
         }
@@ -289,38 +376,10 @@ impl KindeVerifier {
     }
 }
 
-impl Link {
-    fn now(&self) -> Instant {
-        self.clock.now().monotonic
-    }
-
-    /// Sends a request, unless Kinde has asked for a pause. What comes back is an answer of Kinde itself: neither a
-    /// 429 nor a 5xx.
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Reply, Failure> {
-        if let Some(wait) = self.pause() {
-            return Err(Failure::Paused(wait));
-        }
-        let reply = self.client.send(request).await.map_err(Failure::Away)?;
-        match reply.status {
-            StatusCode::TOO_MANY_REQUESTS => {
-                let wait = reply.reset.unwrap_or(PAUSE).clamp(Duration::from_secs(1), LONGEST_PAUSE);
-                *self.lock() = Some(self.now() + wait);
-                tracing::warn!(seconds = wait.as_secs(), "Kinde limits our requests; uncached keys get 503 meanwhile");
-                Err(Failure::Paused(wait))
-            }
-            status if status.is_server_error() => Err(Failure::Away(format!("status {status}"))),
-            _ => Ok(reply),
-        }
-    }
-
-    fn pause(&self) -> Option<Duration> {
-        let until = (*self.lock())?;
-        Some(until.saturating_duration_since(self.now())).filter(|left| !left.is_zero())
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.paused_until.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Kinde calls a key valid, and says things about it that cannot be believed.
+fn unusable(why: String) -> Failure {
+    tracing::error!("Kinde's answer about a key cannot be used: {why}");
+    Failure::Away(why)
 }
 
 fn not_accepted() -> Failure {
@@ -338,10 +397,10 @@ fn refused(status: StatusCode, what: &str) -> Failure {
     }
 }
 
+/// `path` is constant, or made of checked and encoded parts.
 fn request(method: Method, path: &str, token: Option<&Token>, body: Option<Bytes>) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(body.unwrap_or_default()));
     *request.method_mut() = method;
-    // Constant paths, and one that was checked above.
     *request.uri_mut() = path.parse().unwrap_or_default();
     let headers = request.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -366,6 +425,18 @@ fn verify_body(key: &KeyText) -> Bytes {
     }
     body.extend_from_slice(b"\"}");
     Bytes::from_owner(Wiped(body))
+}
+
+/// Writes `text` as a part of a query or a form: everything but unreserved characters is escaped (RFC 3986 §2.3).
+fn escape(text: &[u8], into: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in text {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            into.push(byte);
+        } else {
+            into.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+    }
 }
 
 /// Lets a wiped buffer own a [`Bytes`].

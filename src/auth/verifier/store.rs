@@ -20,11 +20,11 @@ use super::VerifierError;
 use super::uses::{Counters, UseLog};
 use crate::auth::KeyText;
 use crate::keys::{
-    Candidates, Change, ChangeWatch, FoundKey, KeyFilter, KeyLimit, KeyPrefix, Peppers, Store, StoreError, StorePlace,
+    Candidates, Change, ChangeWatch, FoundKey, KeyFilter, KeyPrefix, Peppers, Store, StoreError, StorePlace,
     looks_valid,
 };
 use crate::observe::Metrics;
-use crate::policy::{KeyTerms, Limit, Principal, Rate, Subject};
+use crate::policy::{KeyTerms, Limit, Principal, Rate, Subject, UseCounter};
 use crate::time::Clock;
 
 /// How often the store is looked at while nobody asks.
@@ -45,9 +45,14 @@ impl From<StoreError> for VerifierError {
 
 type Answer = Result<Option<Principal>, VerifierError>;
 
-struct Job {
-    candidates: Candidates,
-    answer: oneshot::Sender<Answer>,
+/// What the store's thread is asked to do. An `Err` says why the store cannot be asked.
+type Job = Box<dyn FnOnce(Result<&Lookup<'_>, VerifierError>) + Send>;
+
+/// What a presented text opens, usable or not, and where its use is counted.
+#[derive(Debug)]
+pub struct LookedUp {
+    pub found: FoundKey,
+    pub uses: Option<Arc<UseCounter>>,
 }
 
 /// Verifies keys against the embedded store. Dropping it ends its thread.
@@ -99,7 +104,11 @@ impl StoreVerifier {
     /// Whether the text has the shape and the checksum of this store's keys, or may be an imported one: any text that
     /// does not begin as ours do, while there are imported keys. Costs no lookup.
     pub(in crate::auth) fn could_be_key(&self, key: &KeyText) -> bool {
-        looks_valid(key.expose()) || (self.has_imported.load(Ordering::Relaxed) && !self.prefix.begins(key.expose()))
+        self.could_open(key.expose())
+    }
+
+    fn could_open(&self, text: &str) -> bool {
+        looks_valid(text) || (self.has_imported.load(Ordering::Relaxed) && !self.prefix.begins(text))
     }
 
     /// Writes what is only counted so far.
@@ -109,9 +118,40 @@ impl StoreVerifier {
 
     /// The key's owner, or `None` for a key that is unknown, revoked or expired.
     pub(super) async fn verify(&self, key: &KeyText) -> Answer {
+        let candidates = self.peppers.candidates(key.expose());
+        self.run(move |lookup| lookup.find(&candidates)).await
+    }
+
+    /// What a text opens, usable or not: for whoever verifies keys for others.
+    pub async fn look_up(&self, text: &str) -> Result<Option<LookedUp>, VerifierError> {
+        if !self.could_open(text) {
+            return Ok(None);
+        }
+        let candidates = self.peppers.candidates(text);
+        self.run(move |lookup| lookup.look_up(&candidates)).await
+    }
+
+    /// Reads the store on its thread. What `work` reads is no older than the last change that was told.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, VerifierError> {
+        self.run(move |lookup| Ok(work(lookup.store)?)).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Lookup<'_>) -> Result<T, VerifierError> + Send + 'static,
+    ) -> Result<T, VerifierError> {
         let (answer, wait) = oneshot::channel();
+        let job = Box::new(move |lookup: Result<&Lookup<'_>, VerifierError>| {
+            // Whoever asked may be gone; then nobody misses the answer, and a slow store has no time for it.
+            if !answer.is_closed() {
+                let _ = answer.send(lookup.and_then(work));
+            }
+        });
         self.jobs
-            .try_send(Job { candidates: self.peppers.candidates(key.expose()), answer })
+            .try_send(job)
             .map_err(|_| VerifierError::new("too many verifications are waiting for the key store"))?;
         let answer = tokio::time::timeout(PATIENCE, wait).await;
         let answer = answer.map_err(|_| VerifierError::new("the key store takes too long"))?;
@@ -148,11 +188,15 @@ impl Keeper {
             };
             let watched = self.watch();
             if let Some(job) = job {
-                if job.answer.is_closed() {
-                    // Whoever asked is gone, and a slow store has no time for the answer.
-                    continue;
+                match (&self.state, watched) {
+                    (_, Err(error)) => job(Err(error)),
+                    (State::Closed | State::Opening(_), Ok(())) => {
+                        job(Err(VerifierError::new("the key store is not open")));
+                    }
+                    (State::Open(store, _), Ok(())) => {
+                        job(Ok(&Lookup { store, clock: &self.clock, counters: &self.counters }));
+                    }
                 }
-                let _ = job.answer.send(watched.and_then(|()| self.find(&job.candidates)));
             }
         }
     }
@@ -202,31 +246,43 @@ impl Keeper {
         (self.on_change)();
         Ok(())
     }
+}
 
-    fn find(&self, candidates: &Candidates) -> Answer {
-        let State::Open(store, _) = &self.state else { return Err(VerifierError::new("the key store is not open")) };
-        match store.find(candidates)? {
-            Some(found) if found.is_usable(self.clock.now().wall) => self.principal(found).map(Some),
-            Some(_) | None => Ok(None),
-        }
+/// The open store, and what an answer about a key takes beside it.
+struct Lookup<'a> {
+    store: &'a Store,
+    clock: &'a Clock,
+    counters: &'a Counters,
+}
+
+impl Lookup<'_> {
+    fn look_up(&self, candidates: &Candidates) -> Result<Option<LookedUp>, VerifierError> {
+        let Some(mut found) = self.store.find(candidates)? else { return Ok(None) };
+        let restated = found.restated.take();
+        let uses =
+            if found.is_usable(self.clock.now().wall) { self.counters.of(&found.record.id, restated) } else { None };
+        Ok(Some(LookedUp { found, uses }))
     }
 
-    fn principal(&self, found: FoundKey) -> Result<Principal, VerifierError> {
-        let expires = found.expires_on();
-        let FoundKey { record, restated, .. } = found;
-        let (org, user) = (record.org_code.as_deref(), record.user_id.as_deref());
-        let principal = Principal::new(record.id.as_str(), org, user, &record.scopes, expires)
-            .map_err(|error| VerifierError::new(format!("key {} cannot be stamped: {error}", record.id.as_str())))?;
-        Ok(principal.under(KeyTerms {
-            allow_from: record.allow_from.into(),
-            limit: record.limit.map(|limit| Arc::new(own_limit(limit))),
-            uses: self.counters.of(&record.id, restated),
-        }))
+    fn find(&self, candidates: &Candidates) -> Answer {
+        let found = self.look_up(candidates)?.filter(|known| known.found.is_usable(self.clock.now().wall));
+        found.map(principal).transpose()
     }
 }
 
+fn principal(known: LookedUp) -> Result<Principal, VerifierError> {
+    let LookedUp { found, uses } = known;
+    let expires = found.expires_on();
+    let record = found.record;
+    let (org, user) = (record.org_code.as_deref(), record.user_id.as_deref());
+    let principal = Principal::new(record.id.as_str(), org, user, &record.scopes, expires)
+        .map_err(|error| VerifierError::new(format!("key {} cannot be stamped: {error}", record.id.as_str())))?;
+    let limit = record.limit.map(|limit| own_limit(limit.requests(), limit.per()));
+    Ok(principal.under(KeyTerms { allow_from: record.allow_from.into(), limit: limit.map(Arc::new), uses }))
+}
+
 /// No limit of the configuration has this name, which would share the bucket: its names have no space.
-fn own_limit(limit: KeyLimit) -> Limit {
-    let rate = Rate { requests: limit.requests(), per: limit.per(), capacity: limit.requests() };
+pub(super) fn own_limit(requests: u64, per: Duration) -> Limit {
+    let rate = Rate { requests, per, capacity: requests };
     Limit { name: "key's own".into(), rate, by: Subject::Key }
 }

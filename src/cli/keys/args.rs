@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::config::parse_duration;
-use crate::keys::KeyLimit;
+use crate::keys::{KeyLimit, parse_range};
 
 /// What can be done with keys.
 #[derive(Debug, Subcommand)]
@@ -30,6 +30,8 @@ pub enum KeysCommand {
     Peppers(PeppersArgs),
     /// Have a running proxy forget verified keys, through its admin API
     Purge(PurgeArgs),
+    /// Make a token for `keys.serve.tokens`, and show what the configuration needs of it
+    Token(TokenArgs),
 }
 
 /// Where the store is found and how the answer is written.
@@ -38,6 +40,28 @@ pub struct CommonArgs {
     /// The configuration whose store is meant
     #[arg(long, value_name = "FILE", default_value = "proxy.yaml")]
     pub config: PathBuf,
+    /// Answer with one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which key service is asked, instead of the configuration's store.
+#[derive(Debug, Args)]
+pub struct RemoteArgs {
+    /// Ask the key service at this URL, such as https://keys.example.com, instead of the configuration's store
+    #[arg(long, value_name = "URL", requires = "token_file", conflicts_with = "config")]
+    pub url: Option<String>,
+    /// The file that holds a token of the service
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub token_file: Option<PathBuf>,
+    /// The certificate authorities that the service's certificate may be of, in PEM, instead of the system's
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `keyward keys token`.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
     /// Answer with one line of JSON
     #[arg(long)]
     pub json: bool,
@@ -62,7 +86,7 @@ pub struct CreateArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub expires: Option<Duration>,
     /// An address range that callers must be in, such as 10.0.0.0/8; can be given several times
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = parse_range)]
     pub allow_from: Vec<IpNet>,
     /// A limit of the key's own, such as 100/1m
     #[arg(long, value_name = "N/DURATION", value_parser = limit)]
@@ -73,6 +97,8 @@ pub struct CreateArgs {
     /// Who makes the key, in your words
     #[arg(long, value_name = "NAME")]
     pub created_by: Option<String>,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
     #[command(flatten)]
     pub common: CommonArgs,
 }
@@ -99,6 +125,8 @@ pub struct ListArgs {
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub count: u32,
     #[command(flatten)]
+    pub remote: RemoteArgs,
+    #[command(flatten)]
     pub common: CommonArgs,
 }
 
@@ -116,6 +144,8 @@ pub struct IdArgs {
     /// The key's id, as `keyward keys list` shows it
     pub id: String,
     #[command(flatten)]
+    pub remote: RemoteArgs,
+    #[command(flatten)]
     pub common: CommonArgs,
 }
 
@@ -128,6 +158,8 @@ pub struct RotateArgs {
     #[arg(long, value_name = "DURATION", value_parser = grace)]
     pub grace: Option<Duration>,
     #[command(flatten)]
+    pub remote: RemoteArgs,
+    #[command(flatten)]
     pub common: CommonArgs,
 }
 
@@ -139,6 +171,8 @@ pub struct RevokeArgs {
     /// Why, in your words
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
     #[command(flatten)]
     pub common: CommonArgs,
 }
@@ -194,9 +228,10 @@ pub struct PurgeWhat {
 }
 
 impl KeysCommand {
-    /// What every command has.
-    pub fn common(&self) -> &CommonArgs {
-        match self {
+    /// Where the store is, for every command that needs one.
+    pub fn common(&self) -> Option<&CommonArgs> {
+        Some(match self {
+            Self::Token(_) => return None,
             Self::Create(args) => &args.common,
             Self::List(args) => &args.common,
             Self::Show(args) => &args.common,
@@ -206,7 +241,20 @@ impl KeysCommand {
             Self::Prune(args) => &args.common,
             Self::Peppers(args) => &args.common,
             Self::Purge(args) => &args.common,
-        }
+        })
+    }
+
+    /// Which key service is meant, where one is.
+    pub fn remote(&self) -> Option<&RemoteArgs> {
+        let remote = match self {
+            Self::Create(args) => &args.remote,
+            Self::List(args) => &args.remote,
+            Self::Show(args) => &args.remote,
+            Self::Rotate(args) => &args.remote,
+            Self::Revoke(args) => &args.remote,
+            Self::Import(_) | Self::Prune(_) | Self::Peppers(_) | Self::Purge(_) | Self::Token(_) => return None,
+        };
+        remote.url.is_some().then_some(remote)
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::keys::{CreatedKey, KeyId, KeyLimit, KeyRecord, KeyStatus, NewKey, SchemeCount, Standing, rfc3339};
+use crate::key_service::record_json as record_json_of;
+use crate::keys::{CreatedKey, KeyId, KeyRecord, KeyStatus, NewKey, SchemeCount, Standing, rfc3339};
 
 /// A new key, or a new text of one, as JSON. Written piece by piece: a serializer's buffer would be a copy of the key that nobody wipes.
 /// Neither part has a character that JSON escapes.
@@ -36,34 +37,11 @@ pub(super) fn rotated(key: &CreatedKey, grace_until: Option<SystemTime>, out: &m
     }
 }
 
-/// Kinde's `get` fields, as far as we have them, and ours behind.
+/// As the key service shows it, but for its word for a key whose time is over.
 fn json(record: &KeyRecord, now: SystemTime) -> Value {
-    let moment = |moment: Option<SystemTime>| moment.map(rfc3339);
-    let limit = |limit: KeyLimit| json!({"requests": limit.requests(), "per_ms": limit.per().as_millis() as u64});
-    json!({
-        "id": record.id.as_str(),
-        "name": record.name,
-        "type": record.kind().as_str(),
-        "status": record.status(now).as_str(),
-        "key_prefix": record.prefix,
-        "key_suffix": record.suffix,
-        "created_on": rfc3339(record.created_on),
-        "created_by": record.created_by,
-        "last_verified_on": moment(record.last_used_on),
-        "verification_count": record.use_count,
-        "api_ids": record.api_ids,
-        "scopes": record.scopes,
-        "organization_id": record.org_code,
-        "user_id": record.user_id,
-        "expires_on": moment(record.expires_on),
-        "rotated_on": moment(record.rotated_on),
-        "grace_until": moment(record.grace(now)),
-        "revoked_on": moment(record.revoked_on),
-        "revoked_reason": record.revoked_reason,
-        "allow_from": record.allow_from.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "limit": record.limit.map(limit),
-        "metadata": record.metadata,
-    })
+    let mut json = record_json_of(record, now);
+    json["status"] = record.status(now).as_str().into();
+    json
 }
 
 /// Keys as an array.
@@ -144,10 +122,11 @@ fn standing(standing: Standing) -> &'static str {
     }
 }
 
-/// All keys as a table.
-pub(super) fn list(records: &[KeyRecord], now: SystemTime, out: &mut dyn Write) -> io::Result<()> {
+/// Keys as a table.
+pub(super) fn list(records: &[KeyRecord], is_filtered: bool, now: SystemTime, out: &mut dyn Write) -> io::Result<()> {
     if records.is_empty() {
-        return writeln!(out, "There are no keys yet.");
+        let none = if is_filtered { "There are no such keys." } else { "There are no keys yet." };
+        return writeln!(out, "{none}");
     }
     let header = ["ID", "NAME", "OWNER", "SCOPES", "STATUS", "CREATED", "KEY"].map(String::from);
     let rows: Vec<[String; 7]> = std::iter::once(header).chain(records.iter().map(|record| row(record, now))).collect();

@@ -61,8 +61,11 @@ fn arguments_are_read() {
     };
     assert_eq!((args.name.as_str(), args.org_code, args.user_id.as_deref()), ("n", None, Some("u")));
     assert_eq!(args.scopes, ["a", "b"]);
-    assert_eq!(parse(&["list"]).common().config, Path::new("proxy.yaml"));
-    assert_eq!(parse(&["revoke", "x", "--config", "other.yaml"]).common().config, Path::new("other.yaml"));
+    assert_eq!(parse(&["list"]).common().expect("a store").config, Path::new("proxy.yaml"));
+    assert_eq!(
+        parse(&["revoke", "x", "--config", "other.yaml"]).common().expect("a store").config,
+        Path::new("other.yaml")
+    );
     assert!(Line::try_parse_from(["keys", "create", "--org-code", "o"]).is_err(), "a key needs a name");
     assert!(Line::try_parse_from(["keys", "revoke"]).is_err(), "a revocation needs an id");
 }
@@ -144,7 +147,7 @@ fn list_for_programs_has_stable_names() {
         "id": id, "name": "n", "type": "organization", "status": "active", "key_prefix": "kw_live",
         "key_suffix": key[key.len() - 4..], "created_on": now, "scopes": ["a"], "organization_id": "acme",
         "user_id": null, "revoked_on": null, "revoked_reason": null, "expires_on": null, "created_by": null,
-        "last_verified_on": null, "verification_count": 0, "api_ids": [], "rotated_on": null, "grace_until": null,
+        "last_verified_on": null, "last_verified_ip": null, "verification_count": 0, "api_ids": [], "rotated_on": null, "grace_until": null,
         "allow_from": [], "limit": null, "metadata": {},
     }]);
     assert_eq!(list(), expected);

@@ -18,14 +18,15 @@ mod warnings;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::policy::{Limit, Place, Policy, Unmatched, Upstream};
+use crate::policy::{Limit, Place, Policy, RouteTable, Unmatched, Upstream};
 
 use super::field::{At, Field, Spot};
 use super::mistake::Findings;
 use super::written::{Config, Defaults};
-use super::{Compiled, Overrides};
+use super::{Compiled, InspectDefaults, Overrides};
 use assertion::KeyIds;
 use names::Names;
+use process::Role;
 use rules::RuleBook;
 
 /// Everything that a route can name, and what it takes where it says nothing.
@@ -65,7 +66,19 @@ pub(super) fn compile(
         compiler.check_upstreams(&upstreams);
     }
     compiler.check_defaults();
-    let routes = compiler.routes(config.routes, root);
+    let no_routes = matches!(&config.routes, Field::Missing)
+        || matches!(&config.routes, Field::Given(list) if list.value.is_empty());
+    let role = if no_routes && config.keys.serve_spot.is_some() { Role::KeyService } else { Role::Proxy };
+    let routes = match role {
+        Role::Proxy => compiler.routes(config.routes, root),
+        Role::KeyService => {
+            if let Some(spot) = &config.process.listen.spot {
+                let help = "add `routes`, or remove `listen`: `keys.serve` has an address of its own";
+                findings.add(spot.mistake("without a route there is nothing to listen for").help(help));
+            }
+            RouteTable::default()
+        }
+    };
     let policy = Policy {
         routes,
         unmatched: Unmatched {
@@ -82,11 +95,17 @@ pub(super) fn compile(
         auth_failures: limits::auth_failures(&config.keys.auth_failures),
         key_set: compiler.key_ids.key_set(),
     };
-    let process = process::compile(config.process, config.keys, base_dir, findings);
+    let process = process::compile(config.process, config.keys, role, base_dir, findings);
     let mut warnings = warnings::all(&compiler, &policy);
     let process = process.filter(|_| findings.is_empty())?;
+    let defaults = InspectDefaults {
+        request: compiler.inspect_written(&compiler.defaults.request),
+        response: compiler.inspect_written(&compiler.defaults.response),
+        own_rules: compiler.rules.own().collect(),
+    };
     warnings.extend(warnings::verifier(&process.verifier));
-    Some(Compiled { process, policy, warnings })
+    warnings.extend(process.serve.as_ref().and_then(warnings::serve));
+    Some(Compiled { process, policy, defaults, warnings })
 }
 
 /// Where a key may stand; with `Authorization` and the header that most APIs use, when the file says nothing.
@@ -114,7 +133,7 @@ impl Compiler<'_> {
         self.limit_list(&self.defaults.limits);
         for section in [&self.defaults.request, &self.defaults.response] {
             if let Field::Given(names) = &section.rules {
-                self.rules.set(&names.value);
+                self.rules.set(&names.value, &[]);
             }
         }
     }

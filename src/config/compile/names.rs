@@ -47,6 +47,11 @@ impl<T> Names<T> {
         }
     }
 
+    /// What was defined without a mistake, in the order of the file. Asking counts as no use.
+    pub fn values(&self) -> impl Iterator<Item = Arc<T>> {
+        self.list.iter().filter_map(|entry| entry.value.clone())
+    }
+
     /// The only entry, if there is one and no other.
     pub fn only(&self) -> Option<&At<String>> {
         match &self.list[..] {

@@ -7,9 +7,10 @@ use crate::config::field::{At, Field, Spot};
 use crate::config::mistake::Findings;
 use crate::config::process::{
     Address, AdminSpec, CacheSpec, Credentials, HealthSpec, KindeSpec, ListenAddress, PostgresSpec, PostgresTls,
-    Process, StorePlace, StoreSpec, UsageOutput, VerifierSpec,
+    Process, ServeSpec, StorePlace, StoreSpec, UsageOutput, VerifierSpec,
 };
-use crate::config::written::{KeysSection, Kinde, KindeAuth, ProcessSection, Store, Verifier};
+use crate::config::written::{KeysSection, Kinde, KindeAuth, ProcessSection, Serve, Store, Verifier};
+use crate::key_service::{AdminToken, Tokens};
 
 /// One budget for all held bodies.
 pub(super) const MEMORY: u64 = 48 << 20;
@@ -25,6 +26,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Below the 30 seconds after which Kubernetes kills.
 const GRACE: Duration = Duration::from_secs(25);
+/// Each sidecar needs a few.
+const SERVE_CONNECTIONS: u64 = 4096;
 const STORE_FILE: &str = "keyward.db";
 const STORE_PREFIX: &str = "kw_live";
 const CACHE_TTL: Duration = Duration::from_secs(60);
@@ -33,20 +36,45 @@ const CACHE_ENTRIES: u64 = 10_000;
 /// A caller waits no longer for Kinde, on a key that is not cached.
 const KINDE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a process is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Proxy,
+    /// `keys.serve`, and no route: nothing is proxied.
+    KeyService,
+}
+
 /// `None` when a section that may be left out as a whole is there and broken.
 pub(super) fn compile(
     written: ProcessSection,
-    keys: KeysSection,
+    mut keys: KeysSection,
+    role: Role,
     base_dir: &Path,
     findings: &Findings,
 ) -> Option<Process> {
-    check_addresses(&written, findings);
-    let cache = &keys.cache;
+    let serve_address = keys.serve.as_ref().map(|serve| &serve.address);
+    check_addresses(&written, serve_address, findings);
     let listen = written.listen;
     let addresses = listen.addresses.given().map(|list| list.into_iter().map(|address| address.value).collect());
+    let serve = match (keys.serve.take(), &keys.serve_spot) {
+        (Some(serve), Some(spot)) => {
+            if let Some(Verifier::Kinde(_)) = keys.verifier.as_ref().given() {
+                let help = "remove `serve`, or write `verifier: store`";
+                findings.add(spot.mistake("the keys live in Kinde, so there are none to serve").help(help));
+            }
+            Some(self::serve(serve, findings)?)
+        }
+        (None, Some(_)) => return None,
+        _ => None,
+    };
+    let cache = &keys.cache;
+    let default_address = || match role {
+        Role::Proxy => vec![ListenAddress::Tcp(Address { host: LISTEN.0.into(), port: LISTEN.1 })],
+        Role::KeyService => Vec::new(),
+    };
     Some(Process {
-        listen: addresses
-            .unwrap_or_else(|| vec![ListenAddress::Tcp(Address { host: LISTEN.0.into(), port: LISTEN.1 })]),
+        serve,
+        listen: addresses.unwrap_or_else(default_address),
         tls: listen.tls.given(),
         max_streams: u32::try_from(listen.max_streams.or(MAX_STREAMS)).unwrap_or(u32::MAX),
         handshake_timeout: listen.handshake_timeout.or(HANDSHAKE_TIMEOUT),
@@ -185,6 +213,10 @@ fn kinde(written: Kinde, findings: &Findings) -> Option<KindeSpec> {
             unused(written.client_id.spot(), "client_id");
             unused(written.client_secret.spot(), "client_secret");
             unused(written.audience.spot(), "audience");
+            if let (KindeAuth::Nothing, Some(spot)) = (&other, written.poll.spot()) {
+                let help = "remove `poll`, or give `auth` a token";
+                findings.add(spot.mistake("Kinde lists keys to nobody without a token").help(help));
+            }
             match other {
                 KindeAuth::Token(token) => Credentials::Token(token),
                 KindeAuth::Nothing | KindeAuth::M2m => Credentials::Nothing,
@@ -202,7 +234,37 @@ fn kinde(written: Kinde, findings: &Findings) -> Option<KindeSpec> {
         api_id: written.api_id.given(),
         ca: written.ca.given(),
         timeout: written.timeout.or(KINDE_TIMEOUT),
+        poll: written.poll.given(),
+        proxy: written.proxy.given(),
+        follow: written.revocations.or(false),
     })
+}
+
+fn serve(written: Serve, findings: &Findings) -> Option<ServeSpec> {
+    let mut tokens: Vec<AdminToken> = Vec::new();
+    let mut is_whole = true;
+    for (spot, token) in written.tokens.given().unwrap_or_default() {
+        let Some(token) = token else {
+            is_whole = false;
+            continue;
+        };
+        match tokens.iter().find(|other| other.is_same_as(&token)) {
+            Some(other) => {
+                let message =
+                    format!("is the same secret as the token `{}`: nobody could tell them apart", other.name());
+                findings.add(spot.mistake(message));
+            }
+            None => tokens.push(token),
+        }
+    }
+    let tls = match written.tls {
+        Field::Given(tls) => Some(tls.value),
+        Field::Missing => None,
+        Field::Broken => return None,
+    };
+    let address = written.address.given()?;
+    let max_connections = count(written.max_connections, SERVE_CONNECTIONS);
+    is_whole.then(|| ServeSpec { address, tls, tokens: Tokens::new(tokens), max_connections })
 }
 
 /// The reader's bounds keep every count far below `usize`'s end on a 64-bit machine.
@@ -211,10 +273,10 @@ fn count(written: Field<u64>, default: u64) -> usize {
 }
 
 /// Two listeners on one port: the second could not start.
-fn check_addresses(written: &ProcessSection, findings: &Findings) {
+fn check_addresses(written: &ProcessSection, serve: Option<&Field<Address>>, findings: &Findings) {
     let listen = written.listen.addresses.as_ref().given().into_iter().flatten().cloned();
     let admin = written.admin.as_ref().map(|admin| &admin.address);
-    let others = [admin, written.health.as_ref()].into_iter().flatten();
+    let others = [admin, written.health.as_ref(), serve].into_iter().flatten();
     let others = others.filter_map(|field| match field {
         Field::Given(address) => {
             Some(At { value: ListenAddress::Tcp(address.value.clone()), spot: address.spot.clone() })

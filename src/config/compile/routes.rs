@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, Method};
 
 use crate::assertion::Assertion;
 use crate::config::field::{At, Field, Spot};
@@ -12,8 +12,9 @@ use crate::config::mistake::quoted;
 use crate::config::written::{self, Auth, PromptContext, RouteAssertion};
 use crate::context::Context;
 use crate::policy::{
-    Access, Endpoint, ErrorFormat, Methods, PathPattern, Place, Route, RouteTable, Scopes, Timeouts, Upstream,
+    Access, Endpoint, ErrorFormat, Inspect, Methods, PathPattern, Place, Route, RouteTable, Scopes, Timeouts, Upstream,
 };
+use crate::scan::Action;
 
 use super::{Compiler, places};
 
@@ -81,6 +82,7 @@ impl Compiler<'_> {
         let assertion = self.route_assertion(&written.assertion, &upstream);
         let context = self.context(&written.context, &access);
         let underscore_headers = self.underscore_headers(&written.underscore_headers, &credentials, &upstream);
+        let websocket = self.websocket(written, &request, &response);
         let (host, path, methods) = requests(written)?;
         Some(Route {
             id: written.id.as_ref().given().map_or("-", String::as_str).into(),
@@ -98,6 +100,7 @@ impl Compiler<'_> {
             format: own.format.over(&defaults.format).or(ErrorFormat::Keyward),
             echo_identity: own.echo_identity.over(&defaults.echo_identity).or(false),
             underscore_headers,
+            websocket,
             slow: own.slow.over(&defaults.slow).or(SLOW),
         })
     }
@@ -124,6 +127,31 @@ impl Compiler<'_> {
             values: values.iter().map(|(name, source)| (name.clone(), source.value.clone())).collect(),
             imitations: self.rules.preset_set("context"),
         }))
+    }
+
+    /// Whether a connection may become a WebSocket, and what such a route cannot have beside it: each would be ignored.
+    fn websocket(&self, written: &written::Route, request: &Inspect, response: &Inspect) -> bool {
+        let Field::Given(At { value: list, spot }) = &written.upgrade else { return false };
+        if list.is_empty() {
+            return false;
+        }
+        if let Field::Given(methods) = &written.methods
+            && !methods.value.iter().any(|method| method.value == Method::GET)
+        {
+            let message = "a WebSocket begins with a GET, which is not among the `methods`";
+            self.findings.add(spot.mistake(message).help("add `GET` to `methods`, or leave `methods` out"));
+        }
+        if let Some(context) = written.context.spot() {
+            let message = "messages of a WebSocket get no context, so `context` would mean nothing to them";
+            self.findings.add(context.mistake(message).help("remove `context`, or `upgrade`"));
+        }
+        for (key, rules) in [("request", request), ("response", response)] {
+            if rules.needs_text() && rules.action == Action::Sanitize {
+                let message = format!("`sanitize` needs a body whole, and a WebSocket has none: see `{key}`");
+                self.findings.add(spot.mistake(message).help(format!("use `redact` or `block` in `{key}`")));
+            }
+        }
+        true
     }
 
     fn access(&self, route: &written::Route) -> Access {

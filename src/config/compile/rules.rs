@@ -7,17 +7,24 @@ use std::sync::Arc;
 use crate::config::field::{At, Field, Spot};
 use crate::config::mistake::{Findings, quoted};
 use crate::config::written;
-use crate::scan::{ExampleFailure, ProgramError, Rule, RuleSet, preset, presets, rule_examples};
+use crate::scan::{ExampleFailure, ProgramError, Rule, RuleSet, View, preset, presets, rule_examples};
 
 use super::names::{Names, unknown};
+
+/// What a list of rules is made of.
+#[derive(Default, PartialEq, Eq, Hash)]
+struct Listed {
+    names: Vec<String>,
+    views: Vec<View>,
+}
 
 /// Every rule that a route can name.
 pub(super) struct RuleBook<'a> {
     findings: &'a Findings,
     own: Names<Rule>,
     complete: bool,
-    /// Compiled sets by the names that make them up: most routes share a few.
-    compiled: RefCell<HashMap<Vec<String>, Arc<RuleSet>>>,
+    /// Compiled sets by the names and views that make them up: most routes share a few.
+    compiled: RefCell<HashMap<Listed, Arc<RuleSet>>>,
 }
 
 impl<'a> RuleBook<'a> {
@@ -47,30 +54,39 @@ impl<'a> RuleBook<'a> {
         Self { findings, own, complete, compiled: RefCell::default() }
     }
 
-    /// What is looked for where the file says nothing.
-    pub fn default_set(&self) -> Arc<RuleSet> {
-        self.preset_set("html")
+    /// What is looked for where the file says nothing, also through `views`.
+    pub fn default_set(&self, views: &[View]) -> Arc<RuleSet> {
+        self.preset_through("html", views)
     }
 
     /// The compiled set of one preset.
     pub fn preset_set(&self, name: &'static str) -> Arc<RuleSet> {
+        self.preset_through(name, &[])
+    }
+
+    fn preset_through(&self, name: &'static str, views: &[View]) -> Arc<RuleSet> {
         // Falling back to no rules here would open every route.
         let rules = preset(name).expect("the preset exists: it is one of `presets::NAMES`");
-        self.compiled(vec![name.to_owned()], rules).expect("presets compile: the tests of `scan` show it")
+        let rules = rules.into_iter().map(|rule| rule.also_through(views.iter().copied())).collect();
+        self.compiled(Listed { names: vec![name.to_owned()], views: views.to_vec() }, rules)
+            .expect("presets compile: the tests of `scan` show it")
     }
 
     /// No rules at all, in place of rules that are broken and reported.
     pub fn stand_in(&self) -> Arc<RuleSet> {
-        self.compiled(Vec::new(), Vec::new()).expect("no rules have nothing that could fail to compile")
+        self.compiled(Listed::default(), Vec::new()).expect("no rules have nothing that could fail to compile")
     }
 
-    /// The compiled set of rules that `names` name, in their order. `None` when one is unknown or broken.
-    pub fn set(&self, names: &[At<String>]) -> Option<Arc<RuleSet>> {
+    /// The compiled set of rules that `names` name, in their order, each of which also reads through `views`. `None`
+    /// when one is unknown or broken.
+    pub fn set(&self, names: &[At<String>], views: &[View]) -> Option<Arc<RuleSet>> {
         // Every name is looked up, so that every unknown one is told.
         let rules: Vec<Option<Vec<Rule>>> = names.iter().map(|name| self.find(name)).collect();
         let rules: Option<Vec<Vec<Rule>>> = rules.into_iter().collect();
-        let key = names.iter().map(|name| name.value.clone()).collect();
-        match self.compiled(key, rules?.into_iter().flatten().collect()) {
+        let names_only = names.iter().map(|name| name.value.clone()).collect();
+        let key = Listed { names: names_only, views: views.to_vec() };
+        let through = |rule: Rule| rule.also_through(views.iter().copied());
+        match self.compiled(key, rules?.into_iter().flatten().map(through).collect()) {
             Ok(set) => Some(set),
             Err(error) => {
                 // Each rule compiled alone: it is the list that asks for too much.
@@ -81,7 +97,7 @@ impl<'a> RuleBook<'a> {
         }
     }
 
-    fn compiled(&self, key: Vec<String>, rules: Vec<Rule>) -> Result<Arc<RuleSet>, ProgramError> {
+    fn compiled(&self, key: Listed, rules: Vec<Rule>) -> Result<Arc<RuleSet>, ProgramError> {
         if let Some(known) = self.compiled.borrow().get(&key) {
             return Ok(Arc::clone(known));
         }
@@ -102,6 +118,11 @@ impl<'a> RuleBook<'a> {
         None
     }
 
+    /// The operator's own rules.
+    pub fn own(&self) -> impl Iterator<Item = Rule> {
+        self.own.values().map(|rule| Rule::clone(&rule))
+    }
+
     /// A warning for each rule that no route uses.
     pub fn unused(&self) -> impl Iterator<Item = String> {
         self.own.unused()
@@ -119,7 +140,12 @@ fn preset_of(id: &str) -> Option<&'static str> {
 fn check(written: &written::Rule, findings: &Findings) -> Option<Rule> {
     let Field::Given(pattern) = &written.pattern else { return None };
     let id = written.id.as_ref().given().map_or("rule", String::as_str);
-    let rule = Rule::new(id, pattern.value.as_str());
+    let views: Vec<View> = match written.views {
+        Field::Given(ref views) => views.value.iter().map(|view| view.value).collect(),
+        Field::Missing => Vec::new(),
+        Field::Broken => return None,
+    };
+    let rule = Rule::new(id, pattern.value.as_str()).also_through(views);
     if let Err(error) = RuleSet::compile(vec![rule.clone()]) {
         findings.add(pattern.spot.mistake(reason(&error)));
         return None;

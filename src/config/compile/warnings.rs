@@ -1,6 +1,8 @@
 //! What is allowed, and worth knowing before it is relied on.
 
-use crate::config::process::{Credentials, KindeSpec, VerifierSpec};
+use std::net::IpAddr;
+
+use crate::config::process::{Credentials, KindeSpec, ServeSpec, VerifierSpec};
 use crate::policy::{BodyClass, Policy, Route};
 use crate::scan::Action;
 
@@ -30,6 +32,18 @@ pub(super) fn verifier(verifier: &VerifierSpec) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// What the way to the key service is not protected by.
+pub(super) fn serve(serve: &ServeSpec) -> Option<String> {
+    let host = &*serve.address.host;
+    let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    (serve.tls.is_none() && !loopback).then(|| {
+        format!(
+            "keys.serve: keys and tokens come to {} unencrypted; add `tls`, unless something on the way encrypts",
+            serve.address
+        )
+    })
 }
 
 /// Where responses that arrive in pieces meet an action that needs them whole.

@@ -9,7 +9,7 @@ use crate::config::{
     AdminSpec, CacheSpec, Credentials, Process, StorePlace, StoreSpec, UsageOutput, VerifierSpec, route_table, summary,
 };
 use crate::policy::{Access, BodyClass, ErrorFormat, Matched, Place, Route, Scopes, Subject, Unscannable};
-use crate::scan::Action;
+use crate::scan::{Action, BinaryParts};
 
 fn store(process: &Process) -> &StoreSpec {
     match &process.verifier {
@@ -57,7 +57,8 @@ fn what_is_left_out_is_safe() {
         assert_eq!(inspect.rules.rule_ids().len(), crate::scan::preset("html").expect("a preset").len());
         assert_eq!((inspect.action, inspect.unscannable), (Action::Block, Unscannable::Block));
         assert_eq!((inspect.max_chars, inspect.max_body_chars, inspect.max_body), (None, None, 10 << 20));
-        assert_eq!(inspect.content_types.len(), 4);
+        assert_eq!(inspect.content_types.len(), 5);
+        assert_eq!((inspect.binary_parts, &inspect.house), (BinaryParts::Pass, &None));
     }
     assert_eq!(&*route.upstream.name, "ai");
     assert_eq!(route.upstream.timeouts.first_byte, Duration::from_secs(300));
@@ -189,7 +190,8 @@ fn kinde_needs_little_and_takes_much() {
         "
 keys:
   verifier: kinde
-  kinde: {url: 'http://127.0.0.1:4400', auth: {token: {env: TOKEN}}, api_id: a1, timeout: 2s}
+  kinde: {url: 'http://127.0.0.1:4400', auth: {token: {env: TOKEN}}, api_id: a1, timeout: 2s,
+    poll: 30s, proxy: {url: 'http://[::1]:3128/', username: u, password: {env: TOKEN}}}
   cache: {refresh_ahead: false, stale_if_error: 10m}
 ",
     );
@@ -197,6 +199,11 @@ keys:
     assert_eq!(kinde.origin.to_string(), "http://127.0.0.1:4400");
     assert!(matches!(&kinde.credentials, Credentials::Token(token) if token.expose() == "s3cret"), "{kinde:?}");
     assert_eq!((kinde.api_id.as_deref(), kinde.timeout), (Some("a1"), Duration::from_secs(2)));
+    let proxy = kinde.proxy.as_ref().expect("a proxy");
+    assert_eq!((kinde.poll, proxy.to_string().as_str()), (Some(Duration::from_secs(30)), "[::1]:3128"));
+    assert!(
+        proxy.credentials.as_ref().is_some_and(|shown| shown.username == "u" && shown.password.expose() == "s3cret")
+    );
     let cache = &compiled.process.cache;
     assert_eq!((cache.refresh_ahead, cache.stale_if_error), (false, Duration::from_secs(600)));
     assert_eq!(

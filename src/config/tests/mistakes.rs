@@ -9,7 +9,7 @@ fn keys() {
         ("listen:\n  adress: 127.0.0.1:80", "2:3 listen.adress: unknown key `adress` | did you mean `address`?"),
         (
             "listen: {zzz: 1}",
-            "1:10 listen.zzz: unknown key `zzz` | known here: address, max_connections, max_header_bytes, timeouts",
+            "1:10 listen.zzz: unknown key `zzz` | known here: address, max_connections, max_header_bytes, max_streams, timeouts, tls",
         ),
         // Misspelled is not missing as well.
         (
@@ -28,7 +28,7 @@ fn keys() {
             "1:1 [\"a\\nb\"]: unknown key `a\\nb` | known here: listen, admin, health, trusted_proxies, memory, shutdown, usage, upstreams, keys, limits, rules, defaults, routes",
         ),
         ("admin: {token: {env: TOKEN}}", "1:8 admin: `address` is missing"),
-        ("listen: {tls: {cert: {file: x}}}", "1:10 listen.tls: `tls` is not supported yet"),
+        ("health: {address: 'a:1', tls: {}}", "1:26 health.tls: `tls` is not supported yet"),
         ("otlp: {}", "1:1 otlp: `otlp` is not supported yet"),
     ]);
 }
@@ -53,7 +53,10 @@ fn types() {
             "listen: {max_connections: 99999999999999999999}",
             "1:27 listen.max_connections: expected a whole number, found the number 100000000000000000000",
         ),
-        ("listen: {address: [[127.0.0.1:1]]}", "1:20 listen.address[0]: expected an address `host:port`, found a list"),
+        (
+            "listen: {address: [[127.0.0.1:1]]}",
+            "1:20 listen.address[0]: expected an address `host:port` or `unix:PATH`, found a list",
+        ),
         ("usage: off please", "1:8 usage: expected one of `stdout`, `off`, found the text `off please`"),
         ("usage: false", "1:8 usage: expected one of `stdout`, `off`, found `false`"),
         ("limits:", "1:7 limits: expected a mapping of names, found nothing | give it a value, or remove it"),
@@ -241,14 +244,14 @@ proxy.yaml:2:19: listen.address: expected `host:port`, such as `127.0.0.1:8080` 
   2 | listen: {{address: {}…
     |                   {}
 
-proxy.yaml:2:221: listen.tls: `tls` is not supported yet
+proxy.yaml:2:226: listen.tls: expected a mapping with keys such as `cert`, `key`, `certificates`, found the number 1
   2 | …{}, tls: 1}}
-    |                                          ^^^
+    |                                          ^
 
 3 mistakes in proxy.yaml",
             "x".repeat(92),
             "^".repeat(92),
-            "x".repeat(38),
+            "x".repeat(33),
         )
     );
 }

@@ -234,10 +234,38 @@ fn kinde() {
             &format!("{good}, ca: {{file: {}/Cargo.toml}}", env!("CARGO_MANIFEST_DIR")),
             &format!("1:113 keys.kinde.ca.file: {}/Cargo.toml holds no certificate", env!("CARGO_MANIFEST_DIR")),
         ),
-        (&format!("{good}, poll: 30s"), "1:102 keys.kinde.poll: `poll` is not supported yet"),
+        (&format!("{good}, poll: 1s"), "1:108 keys.kinde.poll: expected 5s to 1h, found the text `1s`"),
+        (
+            "url: https://a.kinde.com, auth: none, poll: 30s",
+            "1:77 keys.kinde.poll: Kinde lists keys to nobody without a token | remove `poll`, or give `auth` a token",
+        ),
+        (
+            &format!("{good}, proxy: 'http://proxy'"),
+            "1:109 keys.kinde.proxy: the port of the proxy is missing | such as `http://proxy:3128`",
+        ),
+        (
+            &format!("{good}, proxy: 'proxy:3128'"),
+            "1:109 keys.kinde.proxy: expected a URL such as `http://proxy.internal:3128` | did you mean `http://proxy:3128`?",
+        ),
+        (
+            &format!("{good}, proxy: 'https://proxy:3128'"),
+            "1:109 keys.kinde.proxy: a proxy that is spoken to in TLS is not supported; Kinde is, through it",
+        ),
+        (
+            &format!("{good}, proxy: 'http://u:hunter2@proxy:3128'"),
+            "1:109 keys.kinde.proxy: a URL with a user or password is never written here | write `proxy: {url: …, username: …, password: {file: …}}`",
+        ),
+        (
+            &format!("{good}, proxy: {{url: 'http://proxy:3128', username: u}}"),
+            "1:146 keys.kinde.proxy.username: means nothing without `password`",
+        ),
+        (
+            &format!("{good}, proxy: {{url: 'http://proxy:3128', username: 'a:b', password: {{env: TOKEN}}}}"),
+            "1:146 keys.kinde.proxy.username: a name with `:` cannot be told from its password (RFC 7617)",
+        ),
         (
             &format!("{good}, domain: x"),
-            "1:102 keys.kinde.domain: unknown key `domain` | known here: url, client_id, client_secret, auth, audience, api_id, ca, timeout",
+            "1:102 keys.kinde.domain: unknown key `domain` | known here: url, client_id, client_secret, auth, audience, api_id, ca, timeout, poll, proxy, revocations",
         ),
     ] {
         let told: Vec<String> = refused(&kinde(body)).iter().map(told).collect();
@@ -408,7 +436,19 @@ fn routes() {
             "format: openapi",
             "1:36 routes[0].format: expected one of `keyward`, `openai`, `anthropic`, found the text `openapi` | did you mean `openai`?",
         ),
-        ("upgrade: [websocket]", "1:28 routes[0].upgrade: `upgrade` is not supported yet"),
+        ("upgrade: [h2c]", "1:38 routes[0].upgrade[0]: expected one of `websocket`, found the text `h2c`"),
+        (
+            "methods: [POST], upgrade: [websocket]",
+            "1:54 routes[0].upgrade: a WebSocket begins with a GET, which is not among the `methods` | add `GET` to `methods`, or leave `methods` out",
+        ),
+        (
+            "upgrade: [websocket], response: {rules: [html], action: sanitize}",
+            "1:37 routes[0].upgrade: `sanitize` needs a body whole, and a WebSocket has none: see `response` | use `redact` or `block` in `response`",
+        ),
+        (
+            "upgrade: [websocket], context: {format: openai}",
+            "1:59 routes[0].context: messages of a WebSocket get no context, so `context` would mean nothing to them | remove `context`, or `upgrade`",
+        ),
         ("upstream: ia", "1:38 routes[0].upstream: unknown upstream `ia` | did you mean `ai`?"),
         (
             "request: {action: blok}",
@@ -416,11 +456,25 @@ fn routes() {
         ),
         (
             "request: {content_types: [text/plain]}",
-            "1:38 routes[0].request.content_types: unknown key `content_types` | known here: rules, action, max_chars, max_body_chars, max_body, unscannable",
+            "1:38 routes[0].request.content_types: unknown key `content_types` | known here: rules, action, max_chars, max_body_chars, max_body, unscannable, binary_parts, views",
         ),
         (
+            "response: {binary_parts: block, unscannable: pass}",
+            "1:53 routes[0].response.binary_parts: `unscannable: pass` lets binary parts pass too | remove one of the two",
+        ),
+        (
+            "response: {stream: {join: ['a[0]']}}",
+            "1:55 routes[0].response.stream.join[0]: expected member names with dots between them and `[]` behind arrays, such as `choices[].text`",
+        ),
+        (
+            "response: {stream: {join: t, end: ['{\"a\": \"{reason}\"}']}}",
+            "1:63 routes[0].response.stream.end[0]: names something else than `{message}`, `{code}` and `{request_id}`",
+        ),
+        ("response: {stream: {}}", "1:47 routes[0].response.stream: `join` is missing"),
+        ("response: {stream: {join: []}}", "1:54 routes[0].response.stream.join: expected at least one place"),
+        (
             "response: {content_types: [text/html]}",
-            "1:55 routes[0].response.content_types[0]: expected one of `application/json`, `text/event-stream`, `application/x-ndjson`, `text/plain`, found the text `text/html`",
+            "1:55 routes[0].response.content_types[0]: expected one of `application/json`, `text/event-stream`, `application/x-ndjson`, `text/plain`, `multipart/form-data`, found the text `text/html`",
         ),
     ] {
         assert_told(&route(body), &[expected]);

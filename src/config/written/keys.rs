@@ -6,6 +6,7 @@ use http::header;
 
 use super::kinde::{KINDE, Kinde, ca};
 use super::process::timeout;
+use super::serve::{SERVE, Serve};
 use crate::config::field::{At, Field, Spot};
 use crate::config::header_name::{header_name, reserved};
 use crate::config::process::{StorePlace, TrustedCertificates};
@@ -16,7 +17,7 @@ use crate::keys::{Peppers, PostgresSpec};
 use crate::policy::{Place, SecretString};
 
 pub(super) const KEYS: Keys =
-    Keys { known: &["verifier", "credentials", "store", "kinde", "cache", "auth_failures"], later: &["serve"] };
+    Keys { known: &["verifier", "credentials", "store", "kinde", "cache", "auth_failures", "serve"], later: &[] };
 pub(super) const STORE: Keys = Keys { known: &["url", "password", "ca", "prefix", "pepper"], later: &[] };
 pub(super) const CACHE: Keys =
     Keys { known: &["ttl", "negative_ttl", "max_entries", "refresh_ahead", "stale_if_error"], later: &[] };
@@ -40,6 +41,9 @@ pub(crate) struct KeysSection {
     pub kinde_spot: Option<Spot>,
     pub cache: Cache,
     pub auth_failures: AuthFailures,
+    /// `None` also when it is no mapping.
+    pub serve: Option<Serve>,
+    pub serve_spot: Option<Spot>,
 }
 
 /// The word for what verifies keys; for Kinde with its place, which may have to be named.
@@ -86,6 +90,8 @@ impl KeysSection {
             kinde_spot: keys.get("kinde").map(Value::spot),
             cache: keys.section("cache", &CACHE, Cache::read).unwrap_or_default(),
             auth_failures: keys.section("auth_failures", &AUTH_FAILURES, AuthFailures::read).unwrap_or_default(),
+            serve: keys.section("serve", &SERVE, Serve::read),
+            serve_spot: keys.get("serve").map(Value::spot),
         })
         .unwrap_or_default()
     }

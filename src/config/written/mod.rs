@@ -10,16 +10,19 @@ mod limits;
 mod process;
 mod routes;
 mod rules;
+mod serve;
+mod stream;
 mod upstreams;
 
 pub(super) use assertion::{Assertion, NamedKey, RouteAssertion};
 pub(super) use context::Context as PromptContext;
 pub(super) use keys::{AuthFailures, KeysSection, Store, Verifier};
-pub(super) use kinde::{Kinde, KindeAuth};
+pub(super) use kinde::{Kinde, KindeAuth, origin};
 pub(super) use limits::Limit;
 pub(super) use process::ProcessSection;
 pub(super) use routes::{Auth, Defaults, Inspect, Route, Scopes};
 pub(super) use rules::Rule;
+pub(super) use serve::Serve;
 pub(super) use upstreams::Upstream;
 
 use super::field::{At, Field};
@@ -82,14 +85,23 @@ impl Config {
 }
 
 fn named<T>(value: &Value<'_>, read: impl Fn(&Value<'_>) -> Option<T>) -> Option<Vec<Named<T>>> {
+    let entries = named_entries(value, |_, value| read(value))?;
+    Some(entries.into_iter().map(|(name, body)| Named { name, body }).collect())
+}
+
+/// The entries of a mapping whose keys are names, each with its name.
+fn named_entries<T>(
+    value: &Value<'_>,
+    read: impl Fn(&str, &Value<'_>) -> Option<T>,
+) -> Option<Vec<(At<String>, Option<T>)>> {
     let entries = value.entries("a mapping of names")?;
     let mut list = Vec::new();
     for (name, value) in entries {
         if !is_name(name.value) {
             value.context.findings.add(name.spot.mistake(format!("this name {NAME_RULE}")));
         }
-        let body = read(&value);
-        list.push(Named { name: At { value: name.value.to_owned(), spot: name.spot }, body });
+        let body = read(name.value, &value);
+        list.push((At { value: name.value.to_owned(), spot: name.spot }, body));
     }
     Some(list)
 }
@@ -129,8 +141,11 @@ pub(super) fn all_keys() -> Vec<(&'static str, &'static Keys)> {
         ("keys.kinde", &kinde::KINDE),
         ("keys.kinde.auth", &kinde::AUTH),
         ("keys.kinde.ca", &kinde::CA),
+        ("keys.kinde.proxy", &kinde::PROXY),
         ("keys.cache", &keys::CACHE),
         ("keys.auth_failures", &keys::AUTH_FAILURES),
+        ("keys.serve", &serve::SERVE),
+        ("keys.serve.tokens.NAME", &serve::TOKEN),
         ("limits.NAME", &limits::LIMIT),
         ("rules[]", &rules::RULE),
         ("rules[].examples", &rules::EXAMPLES),
@@ -141,6 +156,7 @@ pub(super) fn all_keys() -> Vec<(&'static str, &'static Keys)> {
         ("routes[].context.values.NAME", &context::VALUE),
         ("routes[].request", &routes::REQUEST),
         ("routes[].response", &routes::RESPONSE),
+        ("routes[].response.stream", &stream::STREAM),
         ("admin.token", &super::secret::SECRET),
     ]
 }

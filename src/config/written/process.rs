@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::address::{self, Address, ListenAddress};
-use crate::config::field::{At, Field};
+use crate::config::field::{At, Field, Spot};
 use crate::config::process::UsageOutput;
 use crate::config::secret::secret;
 use crate::config::section::{Keys, Section};
@@ -42,6 +42,8 @@ pub(crate) struct ProcessSection {
 }
 
 pub(crate) struct Listen {
+    /// Where the section stands, if it was written.
+    pub spot: Option<Spot>,
     pub addresses: Field<Vec<At<ListenAddress>>>,
     pub max_connections: Field<u64>,
     pub max_header_bytes: Field<u64>,
@@ -80,6 +82,7 @@ impl ProcessSection {
 impl Listen {
     fn missing() -> Self {
         Self {
+            spot: None,
             addresses: Field::Missing,
             max_connections: Field::Missing,
             max_header_bytes: Field::Missing,
@@ -99,6 +102,7 @@ impl Listen {
             })
             .unwrap_or([const { Field::Missing }; 4]);
         Self {
+            spot: Some(listen.spot()),
             addresses: listen.field("address", addresses),
             max_connections: listen.field("max_connections", |value| value.count(1..=1_000_000)),
             max_header_bytes: listen.field("max_header_bytes", |value| value.size(8 * KIB..=MIB)),
@@ -113,7 +117,7 @@ impl Listen {
 }
 
 /// Reads a certificate with its key, or several of them, and what clients are to show.
-fn tls(value: &Value<'_>) -> Option<TlsSpec> {
+pub(super) fn tls(value: &Value<'_>) -> Option<TlsSpec> {
     let section = Section::open(value, &TLS)?;
     let own = section.get("cert").or_else(|| section.get("key")).is_some();
     let first = own.then(|| certificate(&section));
@@ -162,7 +166,7 @@ fn addresses(value: &Value<'_>) -> Option<Vec<At<ListenAddress>>> {
     if list.is_empty() { value.refuse(value.mistake("expected at least one address")) } else { Some(list) }
 }
 
-fn address(value: &Value<'_>) -> Option<Address> {
+pub(super) fn address(value: &Value<'_>) -> Option<Address> {
     located(value, "an address `host:port`", address::listen)
 }
 

@@ -10,6 +10,8 @@ use super::context::Context;
 use super::keys::credentials;
 use super::name;
 use super::process::{located, timeout};
+use super::rules::views;
+use super::stream::stream;
 use crate::config::address::route_host;
 use crate::config::field::{At, Field, Spot};
 use crate::config::header_name::{header_name, reserved};
@@ -17,7 +19,8 @@ use crate::config::mistake::quoted;
 use crate::config::section::{Keys, Section};
 use crate::config::value::Value;
 use crate::policy::{BodyClass, ErrorFormat, PathPattern, Place, Unscannable};
-use crate::scan::Action;
+use crate::scan::stream::House;
+use crate::scan::{Action, BinaryParts, View};
 
 pub(super) const DEFAULTS: Keys = Keys {
     known: &["upstream", "limits", "request", "response", "credentials", "echo_identity", "format", "slow"],
@@ -43,17 +46,29 @@ pub(super) const ROUTE: Keys = Keys {
         "assertion",
         "context",
         "slow",
+        "upgrade",
     ],
-    later: &["allow_from", "cors", "retries", "rewrite", "timeouts", "trailers", "upgrade"],
+    later: &["allow_from", "cors", "retries", "rewrite", "timeouts", "trailers"],
 };
 pub(super) const SCOPES: Keys = Keys { known: &["any_of"], later: &[] };
 pub(super) const REQUEST: Keys = Keys {
-    known: &["rules", "action", "max_chars", "max_body_chars", "max_body", "unscannable"],
-    later: &["view", "encodings"],
+    known: &["rules", "action", "max_chars", "max_body_chars", "max_body", "unscannable", "binary_parts", "views"],
+    later: &["encodings"],
 };
 pub(super) const RESPONSE: Keys = Keys {
-    known: &["rules", "action", "max_chars", "max_body_chars", "max_body", "unscannable", "content_types"],
-    later: &["view", "encodings"],
+    known: &[
+        "rules",
+        "action",
+        "max_chars",
+        "max_body_chars",
+        "max_body",
+        "unscannable",
+        "binary_parts",
+        "content_types",
+        "stream",
+        "views",
+    ],
+    later: &["encodings"],
 };
 
 const ACTIONS: [(&str, Action); 4] = [
@@ -64,11 +79,12 @@ const ACTIONS: [(&str, Action); 4] = [
 ];
 const FORMATS: [(&str, ErrorFormat); 3] =
     [("keyward", ErrorFormat::Keyward), ("openai", ErrorFormat::OpenAi), ("anthropic", ErrorFormat::Anthropic)];
-const CONTENT_TYPES: [(&str, BodyClass); 4] = [
+const CONTENT_TYPES: [(&str, BodyClass); 5] = [
     ("application/json", BodyClass::Json),
     ("text/event-stream", BodyClass::EventStream),
     ("application/x-ndjson", BodyClass::Ndjson),
     ("text/plain", BodyClass::Text),
+    ("multipart/form-data", BodyClass::Multipart),
 ];
 
 const GIB: u64 = 1 << 30;
@@ -101,8 +117,15 @@ pub(crate) struct Route {
     pub underscore_headers: Field<Vec<At<HeaderName>>>,
     pub assertion: Field<RouteAssertion>,
     pub context: Field<Context>,
+    pub upgrade: Field<Vec<At<Upgrade>>>,
     /// What may also stand in `defaults`.
     pub own: Defaults,
+}
+
+/// A protocol that a connection may change to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upgrade {
+    WebSocket,
 }
 
 /// Whether a keyless caller is refused.
@@ -121,12 +144,16 @@ pub(crate) enum Scopes {
 #[derive(Clone, Default)]
 pub(crate) struct Inspect {
     pub rules: Field<Vec<At<String>>>,
+    /// What all of the rules read beside the text as it is.
+    pub views: Field<Vec<At<View>>>,
     pub action: Field<Action>,
     pub max_chars: Field<u64>,
     pub max_body_chars: Field<u64>,
     pub max_body: Field<u64>,
     pub unscannable: Field<Unscannable>,
+    pub binary_parts: Field<BinaryParts>,
     pub content_types: Field<Vec<At<BodyClass>>>,
+    pub stream: Field<House>,
 }
 
 impl Defaults {
@@ -160,6 +187,8 @@ impl Route {
             underscore_headers: section.field("underscore_headers", |value| value.set(underscore_header)),
             assertion: section.field("assertion", RouteAssertion::read),
             context: section.field("context", Context::read),
+            upgrade: section
+                .field("upgrade", |value| value.set(|item| item.word(&[("websocket", Upgrade::WebSocket)]))),
             own: Defaults::read(&section),
         })
     }
@@ -243,6 +272,7 @@ impl Inspect {
     fn read_request(section: &Section<'_>) -> Self {
         Self {
             rules: section.field("rules", |value| value.set(name)),
+            views: section.field("views", views),
             action: section.field("action", |value| value.word(&ACTIONS)),
             max_chars: section.field("max_chars", |value| value.count(1..=MAX_CHARS)),
             max_body_chars: section.field("max_body_chars", |value| value.count(1..=MAX_CHARS)),
@@ -250,25 +280,32 @@ impl Inspect {
             unscannable: section.field("unscannable", |value| {
                 value.word(&[("block", Unscannable::Block), ("pass", Unscannable::Pass)])
             }),
+            binary_parts: section.field("binary_parts", |value| {
+                value.word(&[("pass", BinaryParts::Pass), ("block", BinaryParts::Block)])
+            }),
             content_types: Field::Missing,
+            stream: Field::Missing,
         }
     }
 
     fn read_response(section: &Section<'_>) -> Self {
         let content_types = section.field("content_types", |value| value.set(|item| item.word(&CONTENT_TYPES)));
-        Self { content_types, ..Self::read_request(section) }
+        Self { content_types, stream: section.field("stream", stream), ..Self::read_request(section) }
     }
 
     /// This section's fields, and those of `below` where it has none.
     pub fn over(&self, below: &Self) -> Self {
         Self {
             rules: self.rules.over(&below.rules),
+            views: self.views.over(&below.views),
             action: self.action.over(&below.action),
             max_chars: self.max_chars.over(&below.max_chars),
             max_body_chars: self.max_body_chars.over(&below.max_body_chars),
             max_body: self.max_body.over(&below.max_body),
             unscannable: self.unscannable.over(&below.unscannable),
+            binary_parts: self.binary_parts.over(&below.binary_parts),
             content_types: self.content_types.over(&below.content_types),
+            stream: self.stream.over(&below.stream),
         }
     }
 }

@@ -24,6 +24,27 @@ pub(super) fn body(row: &Row, format: ErrorFormat, request_id: &str) -> Vec<u8> 
     written.unwrap_or_default()
 }
 
+/// As [`body`], as a message among others.
+pub(super) fn event(row: &Row, format: ErrorFormat, request_id: &str) -> Vec<u8> {
+    match format {
+        ErrorFormat::Keyward | ErrorFormat::Anthropic => body(row, format, request_id),
+        ErrorFormat::OpenAi => {
+            let Row { status, code, message, .. } = row;
+            let error = OpenAiError { message, kind: openai_type(*status), param: None, code };
+            let event_id = format!("event_{request_id}");
+            serde_json::to_vec(&Realtime { kind: "error", event_id: &event_id, error }).unwrap_or_default()
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Realtime<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    event_id: &'a str,
+    error: OpenAiError<'a>,
+}
+
 #[derive(Serialize)]
 struct Plain<'a> {
     error: &'a str,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::policy::{Access, ErrorFormat, Inspect, PathPattern, Scopes, Timeouts, Unscannable, Upstream};
-use crate::scan::{Action, RuleSet};
+use crate::scan::{Action, BinaryParts, RuleSet};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ fn route(id: &str, host: Option<&str>, path: &str, methods: &[Method]) -> Arc<Ro
         max_body: 1,
         content_types: Vec::new(),
         unscannable: Unscannable::Block,
+        binary_parts: BinaryParts::Pass,
+        house: None,
     };
     let second = Duration::from_secs(1);
     Arc::new(Route {
@@ -35,6 +37,7 @@ fn route(id: &str, host: Option<&str>, path: &str, methods: &[Method]) -> Arc<Ro
         }),
         format: ErrorFormat::Keyward,
         underscore_headers: Vec::new(),
+        websocket: false,
         echo_identity: false,
         assertion: None,
         context: None,

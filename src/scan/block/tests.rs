@@ -6,7 +6,7 @@ use super::*;
 use crate::scan::{
     program::Table,
     rule::Rule,
-    testing::{all_matches, chunks, cuts, is_match, looks_ahead, rules, text},
+    testing::{all_matches, chunks, config, cuts, is_match, looks_ahead, sets, text},
 };
 
 fn program(patterns: &[&str]) -> Program {
@@ -54,14 +54,14 @@ fn witness(table: &Table, state: State) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(config(100_000))]
 
     #[test]
-    fn no_byte_of_a_match_leaves(rules in rules(), text in text(10)) {
-        let program = Program::compile(&rules).unwrap();
-        let (frontiers, mut scanner) = trace(&program, &text, u64::MAX);
-        scanner.finish(&program);
-        let matches = all_matches(&rules, &text);
+    fn no_byte_of_a_match_leaves(set in sets(), text in text(10)) {
+        let (rules, program) = (&set.rules, set.compiled.block());
+        let (frontiers, mut scanner) = trace(program, &text, u64::MAX);
+        scanner.finish(program);
+        let matches = all_matches(rules, &text);
 
         for &(_, start, end) in &matches {
             for (n, &frontier) in frontiers[..end].iter().enumerate() {
@@ -88,11 +88,11 @@ proptest! {
     }
 
     #[test]
-    fn nothing_is_withheld_in_vain(rules in rules(), text in text(8)) {
-        let program = Program::compile(&rules).unwrap();
-        let mut scanner = BlockScanner::new(&program, u64::MAX);
+    fn nothing_is_withheld_in_vain(set in sets(), text in text(8)) {
+        let (rules, program) = (&set.rules, set.compiled.block());
+        let mut scanner = BlockScanner::new(program, u64::MAX);
         for n in 1..=text.len() {
-            scanner.feed(&program, &text[n - 1..n]);
+            scanner.feed(program, &text[n - 1..n]);
             let Some(&Thread { state, start }) = scanner.threads.list.first() else { continue };
             if scanner.stop().is_some() {
                 break;
@@ -106,41 +106,41 @@ proptest! {
 
     #[test]
     fn chunks_make_no_difference(
-        rules in rules(), text in text(24), cuts in cuts(), cap in prop_oneof![Just(u64::MAX), 1..8u64],
+        set in sets(), text in text(24), cuts in cuts(), cap in prop_oneof![Just(u64::MAX), 1..8u64],
     ) {
-        let program = Program::compile(&rules).unwrap();
-        let (frontiers, mut by_bytes) = trace(&program, &text, cap);
-        let mut scanner = BlockScanner::new(&program, cap);
+        let program = set.compiled.block();
+        let (frontiers, mut by_bytes) = trace(program, &text, cap);
+        let mut scanner = BlockScanner::new(program, cap);
         let mut n = 0;
         for chunk in chunks(&text, &cuts) {
-            scanner.feed(&program, chunk);
+            scanner.feed(program, chunk);
             n += chunk.len();
             prop_assert_eq!(scanner.frontier(), frontiers[n]);
             if scanner.stop().is_none() {
                 prop_assert!(n as u64 - scanner.frontier() <= cap);
             }
         }
-        scanner.finish(&program);
-        by_bytes.finish(&program);
+        scanner.finish(program);
+        by_bytes.finish(program);
         prop_assert_eq!(scanner.stop(), by_bytes.stop());
         prop_assert_eq!(scanner.frontier(), by_bytes.frontier());
 
         // A scanner that is used again is as good as new.
-        scanner.reset(&program);
-        scanner.feed(&program, &text);
-        scanner.finish(&program);
+        scanner.reset(program);
+        scanner.feed(program, &text);
+        scanner.finish(program);
         prop_assert_eq!(scanner.stop(), by_bytes.stop());
     }
 
     #[test]
-    fn every_rule_that_matches_is_counted(rules in rules(), text in text(10), cuts in cuts()) {
-        let program = Program::compile(&rules).unwrap();
-        let mut scanner = CountScanner::new(&program);
+    fn every_rule_that_matches_is_counted(set in sets(), text in text(10), cuts in cuts()) {
+        let (rules, program) = (&set.rules, set.compiled.block());
+        let mut scanner = CountScanner::new(program);
         for chunk in chunks(&text, &cuts) {
-            scanner.feed(&program, chunk);
+            scanner.feed(program, chunk);
         }
-        scanner.finish(&program);
-        let matches = all_matches(&rules, &text);
+        scanner.finish(program);
+        let matches = all_matches(rules, &text);
         for (rule, &count) in scanner.counts().iter().enumerate() {
             // The most disjoint matches: always take the one that ends first.
             let mut mine: Vec<_> = matches.iter().filter(|m| m.0 == rule).collect();

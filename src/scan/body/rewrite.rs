@@ -7,19 +7,17 @@
 use bytes::Bytes;
 
 use super::{
-    Inspection, MARKER, Report, Tally, Verdict,
+    Inspection, MARKER, Malformed, Report, Tally, Verdict,
     ranges::{Range, complement, subtract, whole_characters},
     splice::Output,
 };
 use crate::scan::{
-    block::BlockScanner,
-    program::Program,
-    redact::RedactScanner,
     rule::Action,
     text::{
         json::{Lexer, Role, Run, Sink},
         utf16_len,
     },
+    view::{Blocker, Readings, Replacer},
 };
 
 /// Rewrites the values of a JSON document that was read before without an error.
@@ -28,7 +26,7 @@ pub(super) fn json(body: &Bytes, what: &Inspection<'_>) -> Report {
     let mut lexer = Lexer::new();
     match lexer.feed(body, &mut rewriter).and_then(|()| lexer.finish()) {
         Ok(()) => rewriter.report(),
-        Err(error) => rewriter.tally.report(what, Verdict::Malformed(error)),
+        Err(error) => rewriter.tally.report(what, Verdict::Malformed(Malformed::Json(error))),
     }
 }
 
@@ -60,7 +58,6 @@ struct Rewriter<'a> {
     text: Vec<u8>,
     /// Where its literal begins in the body, the quote included.
     literal: usize,
-    scanner: RedactScanner,
     out: Output<'a>,
     matches: usize,
     /// The body must not pass: a match formed anew where others were replaced, or there
@@ -76,8 +73,6 @@ impl<'a> Rewriter<'a> {
             role: Role::Value,
             text: Vec::new(),
             literal: 0,
-            // Any program: the scanner is reset for each text.
-            scanner: RedactScanner::new(what.rules.redact(), u64::MAX),
             out: Output::new(body),
             matches: 0,
             blocked: false,
@@ -113,16 +108,16 @@ impl<'a> Rewriter<'a> {
     /// The matches of all rules.
     fn redact(&mut self) -> Vec<Range> {
         let whole = 0..self.text.len();
-        self.matches(self.what.rules.redact(), std::slice::from_ref(&whole), 0)
+        self.matches(self.what.rules.to_redact(), std::slice::from_ref(&whole), 0)
     }
 
     /// The matches of each rule in turn in what the rules before it left.
     fn sanitize(&mut self) -> Vec<Range> {
         let whole = 0..self.text.len();
         let mut kept = vec![whole];
-        for (rule, program) in self.what.rules.each().iter().enumerate() {
+        for (rule, readings) in self.what.rules.to_sanitize().enumerate() {
             // Offsets of the cuts count what is kept; those of `kept` the whole text.
-            let cuts = self.matches(program, &kept, rule);
+            let cuts = self.matches(readings, &kept, rule);
             kept = subtract(&kept, &cuts);
         }
         complement(&kept, self.text.len()).into_iter().filter(|cut| !cut.is_empty()).collect()
@@ -130,33 +125,34 @@ impl<'a> Rewriter<'a> {
 
     /// The matches in the text that the pieces make, in offsets of that text. Counts
     /// them, as rules from `first_rule` on.
-    fn matches(&mut self, program: &Program, pieces: &[Range], first_rule: usize) -> Vec<Range> {
+    fn matches(&mut self, readings: Readings<'_>, pieces: &[Range], first_rule: usize) -> Vec<Range> {
         let mut cuts = Vec::new();
-        self.scanner.reset(program);
+        let mut scanner = Replacer::new(readings, None);
         for chunk in pieces.iter().flat_map(|piece| self.text[piece.clone()].chunks(STRIDE)) {
-            self.scanner.feed(program, chunk);
-            if self.matches + self.scanner.waiting() > MAX_MATCHES {
+            scanner.feed(readings, chunk);
+            if scanner.capped() || self.matches + scanner.waiting() > MAX_MATCHES {
                 self.blocked = true;
                 return cuts;
             }
-            drain(&mut self.scanner, &mut self.tally, first_rule, &mut self.matches, &mut cuts);
+            drain(&mut scanner, &mut self.tally, first_rule, &mut self.matches, &mut cuts);
         }
-        self.scanner.finish(program);
-        drain(&mut self.scanner, &mut self.tally, first_rule, &mut self.matches, &mut cuts);
+        scanner.finish(readings);
+        self.blocked |= scanner.capped();
+        drain(&mut scanner, &mut self.tally, first_rule, &mut self.matches, &mut cuts);
         cuts
     }
 
     /// Scans the text with `marker` between the kept ranges.
     fn guard(&mut self, kept: &[Range], marker: &str) {
-        let program = self.what.rules.block();
-        let mut guard = BlockScanner::new(program, u64::MAX);
+        let readings = self.what.rules.to_block();
+        let mut guard = Blocker::untracked(readings);
         for (i, range) in kept.iter().enumerate() {
             if i > 0 {
-                guard.feed(program, marker.as_bytes());
+                guard.feed(readings, marker.as_bytes());
             }
-            guard.feed(program, &self.text[range.clone()]);
+            guard.feed(readings, &self.text[range.clone()]);
         }
-        guard.finish(program);
+        guard.finish(readings);
         if let Some(hit) = guard.hit() {
             self.tally.counts[hit.rule] += 1;
             self.blocked = true;
@@ -165,13 +161,7 @@ impl<'a> Rewriter<'a> {
 }
 
 /// Takes the matches that are decided, as cuts.
-fn drain(
-    scanner: &mut RedactScanner,
-    tally: &mut Tally,
-    first_rule: usize,
-    matches: &mut usize,
-    cuts: &mut Vec<Range>,
-) {
+fn drain(scanner: &mut Replacer, tally: &mut Tally, first_rule: usize, matches: &mut usize, cuts: &mut Vec<Range>) {
     while let Some(hit) = scanner.next_match() {
         tally.counts[first_rule + hit.rule] += 1;
         *matches += 1;

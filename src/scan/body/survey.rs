@@ -5,12 +5,12 @@
 
 use super::{Inspection, Tally};
 use crate::scan::{
-    block::{BlockScanner, CountScanner},
     rule::Action,
     text::{
         json::{Role, Run, Sink},
         utf16_len,
     },
+    view::{Blocker, Counter},
 };
 
 /// Scans the texts of one body.
@@ -29,18 +29,17 @@ pub(super) struct Survey<'a> {
 enum Scanner {
     /// There are no rules.
     None,
-    First(BlockScanner),
-    Count(CountScanner),
+    First(Blocker),
+    Count(Counter),
 }
 
 impl<'a> Survey<'a> {
     pub(super) fn new(what: &'a Inspection<'a>) -> Self {
-        let program = what.rules.block();
+        let readings = what.rules.to_block();
         let scanner = match what.action {
             _ if what.rules.is_empty() => Scanner::None,
-            Action::Observe => Scanner::Count(CountScanner::new(program)),
-            // The body is in memory already, so nothing is gained by a cap.
-            _ => Scanner::First(BlockScanner::new(program, u64::MAX)),
+            Action::Observe => Scanner::Count(Counter::new(readings)),
+            _ => Scanner::First(Blocker::untracked(readings)),
         };
         Self { what, scanner, tally: Tally::new(what), role: Role::Value, units: 0, value_hit: false, key_hit: false }
     }
@@ -83,11 +82,11 @@ impl<'a> Survey<'a> {
         if self.role == Role::Value {
             self.units += utf16_len(text);
         }
-        let program = self.what.rules.block();
+        let readings = self.what.rules.to_block();
         match &mut self.scanner {
             Scanner::None => {}
-            Scanner::First(scanner) => scanner.feed(program, text),
-            Scanner::Count(scanner) => scanner.feed(program, text),
+            Scanner::First(scanner) => scanner.feed(readings, text),
+            Scanner::Count(scanner) => scanner.feed(readings, text),
         }
     }
 }
@@ -96,11 +95,11 @@ impl Sink for Survey<'_> {
     fn begin(&mut self, role: Role, _: u64) {
         self.role = role;
         self.units = 0;
-        let program = self.what.rules.block();
+        let readings = self.what.rules.to_block();
         match &mut self.scanner {
             Scanner::None => {}
-            Scanner::First(scanner) => scanner.reset(program),
-            Scanner::Count(scanner) => scanner.next_text(program),
+            Scanner::First(scanner) => scanner.reset(readings),
+            Scanner::Count(scanner) => scanner.next_text(readings),
         }
     }
 
@@ -112,11 +111,11 @@ impl Sink for Survey<'_> {
         if self.role == Role::Value {
             self.tally.length(self.units);
         }
-        let program = self.what.rules.block();
+        let readings = self.what.rules.to_block();
         match &mut self.scanner {
             Scanner::None => {}
             Scanner::First(scanner) => {
-                scanner.finish(program);
+                scanner.finish(readings);
                 let Some(hit) = scanner.hit() else { return };
                 self.tally.counts[hit.rule] += 1;
                 match self.role {
@@ -124,7 +123,7 @@ impl Sink for Survey<'_> {
                     Role::Value => self.value_hit = true,
                 }
             }
-            Scanner::Count(scanner) => scanner.finish(program),
+            Scanner::Count(scanner) => scanner.finish(readings),
         }
     }
 }

@@ -1,11 +1,12 @@
 use proptest::{prelude::*, sample::select};
+use regex::bytes::Regex;
 
 use super::*;
 use crate::scan::{
     presets::preset,
     rule::Rule,
-    testing::{rules, union},
-    text::{json::Role, utf16_len},
+    testing::{config, sets},
+    text::{charset::Label, json::Role, utf16_len},
 };
 
 fn seed() -> RuleSet {
@@ -13,7 +14,7 @@ fn seed() -> RuleSet {
 }
 
 fn with(rules: &RuleSet, action: Action) -> Inspection<'_> {
-    Inspection { rules, action, max_chars: None, max_body_chars: None }
+    Inspection { rules, action, max_chars: None, max_body_chars: None, binary_parts: BinaryParts::Pass }
 }
 
 fn json(body: &str, what: &Inspection<'_>) -> Report {
@@ -47,15 +48,15 @@ enum Part {
 }
 
 fn pieces() -> impl Strategy<Value = Vec<Piece>> {
-    let plain = select(vec![("a", "a"), ("b", "b"), ("c", "c"), ("é", "é"), (" ", " ")]);
-    let escaped = select(vec![(r"\u0061", "a"), (r"\u0062", "b"), (r"\n", "\n"), (r"\u00E9", "é")]);
+    let plain = select(vec![("Q", "Q"), ("X", "X"), ("Z", "Z"), ("é", "é"), (" ", " ")]);
+    let escaped = select(vec![(r"\u0051", "Q"), (r"\u0058", "X"), (r"\n", "\n"), (r"\u00E9", "é")]);
     let wide = select(vec![("😀", "😀"), (r"\ud83d\ude00", "😀"), (r#"\""#, "\"")]);
     proptest::collection::vec(prop_oneof![6 => plain, 2 => escaped, 1 => wide], 0..10)
 }
 
 /// A document of string members and elements, as parts.
 fn parts() -> impl Strategy<Value = Vec<Part>> {
-    let member = (proptest::collection::vec(select(vec![("k", "k"), ("\\t", "\t"), ("b", "b")]), 0..3), pieces());
+    let member = (proptest::collection::vec(select(vec![("k", "k"), ("\\t", "\t"), ("X", "X")]), 0..3), pieces());
     (proptest::collection::vec(member, 0..4), proptest::collection::vec(pieces(), 0..3)).prop_map(
         |(members, elements)| {
             let mut parts = vec![Part::Raw("{ \"1\" :[ -0.5, ")];
@@ -112,11 +113,11 @@ fn cut(pieces: &[Piece], matches: &[std::ops::Range<usize>], marker: &'static st
 
 /// The bytes of a text that remain after each rule in turn removed its matches; gives
 /// what was removed, in offsets of the text.
-fn sanitized(rules: &[Rule], text: &str) -> Vec<std::ops::Range<usize>> {
+fn sanitized(each: &[Regex], text: &str) -> Vec<std::ops::Range<usize>> {
     let mut left: Vec<(usize, u8)> = text.bytes().enumerate().collect();
-    for rule in rules {
+    for rule in each {
         let bytes: Vec<u8> = left.iter().map(|b| b.1).collect();
-        let found: Vec<_> = union(std::slice::from_ref(rule)).find_iter(&bytes).map(|m| m.range()).collect();
+        let found: Vec<_> = rule.find_iter(&bytes).map(|m| m.range()).collect();
         let mut i = 0..;
         left.retain(|_| {
             let at = i.next().unwrap();
@@ -127,16 +128,15 @@ fn sanitized(rules: &[Rule], text: &str) -> Vec<std::ops::Range<usize>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(config(100_000))]
 
     #[test]
     fn documents_are_rewritten_as_the_reference_does(
-        rules in rules(), parts in parts(), action in select(vec![Action::Redact, Action::Sanitize]),
+        set in sets(), parts in parts(), action in select(vec![Action::Redact, Action::Sanitize]),
     ) {
-        let set = RuleSet::compile(rules.clone()).unwrap();
-        let union = union(&rules);
+        let union = &set.union;
         let document = write(&parts);
-        let report = json(&document, &with(&set, action));
+        let report = json(&document, &with(&set.compiled, action));
 
         let hit = |role: Role| parts.iter().any(|part| {
             matches!(part, Part::Text(r, pieces) if *r == role && union.is_match(meaning(pieces).as_bytes()))
@@ -147,7 +147,7 @@ proptest! {
             Part::Text(Role::Value, pieces) => {
                 let text = meaning(pieces);
                 let pieces = match action {
-                    Action::Sanitize => cut(pieces, &sanitized(&rules, &text), ""),
+                    Action::Sanitize => cut(pieces, &sanitized(&set.each, &text), ""),
                     _ => {
                         let matches: Vec<_> = union.find_iter(text.as_bytes()).map(|m| m.range()).collect();
                         cut(pieces, &matches, MARKER)
@@ -178,12 +178,10 @@ proptest! {
 
     #[test]
     fn other_actions_never_change_a_document(
-        rules in rules(), parts in parts(), action in select(vec![Action::Observe, Action::Block]),
+        set in sets(), parts in parts(), action in select(vec![Action::Observe, Action::Block]),
     ) {
-        let set = RuleSet::compile(rules.clone()).unwrap();
-        let report = json(&write(&parts), &with(&set, action));
-        let hits: Vec<bool> = rules.iter().map(|rule| {
-            let regex = union(std::slice::from_ref(rule));
+        let report = json(&write(&parts), &with(&set.compiled, action));
+        let hits: Vec<bool> = set.each.iter().map(|regex| {
             parts.iter().any(|part| matches!(part, Part::Text(_, p) if regex.is_match(meaning(p).as_bytes())))
         }).collect();
         let expected = match (hits.contains(&true), action) {
@@ -456,4 +454,41 @@ fn a_form_that_is_json_is_read_as_json_too() {
 #[test]
 fn the_marker_needs_no_escape() {
     assert_eq!(serde_json::to_string(MARKER).unwrap(), format!("\"{MARKER}\""));
+}
+
+#[test]
+fn a_text_in_another_charset_is_read_as_it_says_and_as_it_is() {
+    let rules = RuleSet::compile(vec![Rule::new("tag", "<b>"), Rule::new("word", "caf\u{e9}")]).unwrap();
+    let coded = |label: &str, body: &[u8], action| {
+        let Label::Other(charset) = Label::of(label.as_bytes()) else { panic!("{label}") };
+        inspect(&Bytes::copy_from_slice(body), TextFormat::Coded(charset), &with(&rules, action)).verdict
+    };
+    for (label, body) in [
+        ("latin1", &b"a caf\xE9"[..]),
+        ("utf-16le", b"<\0b\0>\0"),
+        ("utf-16", b"\xFE\xFF\0<\0b\0>"),
+        // In another reader's eyes, plain ASCII.
+        ("utf-16be", b"a<b>"),
+        ("shift_jis", b"x<b>"),
+    ] {
+        assert_eq!(coded(label, body, Action::Block), Verdict::Blocked, "{label}");
+        assert_eq!(coded(label, body, Action::Observe), Verdict::Observed, "{label}");
+    }
+    let bytes = |verdict| match verdict {
+        Verdict::Rewritten(bytes) => bytes,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(&bytes(coded("latin1", b"\xFC<b>\xFC", Action::Sanitize))[..], b"\xFC\xFC");
+    assert_eq!(&bytes(coded("utf-16le", b"x\0<\0b\0>\0", Action::Sanitize))[..], b"x\0");
+    assert_eq!(&bytes(coded("utf-16", b"\xFE\xFF\0<\0b\0>\0x", Action::Sanitize))[..], b"\xFE\xFF\0x");
+    assert_eq!(coded("utf-16be", b"a<b>", Action::Sanitize), Verdict::Blocked);
+    assert_eq!(coded("latin1", b"caf\xE8", Action::Block), Verdict::Clean);
+    for (label, body) in [("utf-16", &b"<\0"[..]), ("utf-16le", b"<\0b"), ("euc-jp", b"\xFF\xFF")] {
+        assert!(matches!(coded(label, body, Action::Block), Verdict::Unscannable(_)), "{label}");
+    }
+    // Two ways to write a character: what comes back is not what came.
+    assert_eq!(
+        coded("iso-2022-jp", b"\x1B(Ba<b>", Action::Sanitize),
+        Verdict::Unscannable("text that its charset cannot be written in again")
+    );
 }

@@ -7,6 +7,7 @@ use crate::scan::{
     block::BlockScanner,
     program::{DEAD, Program},
     rule::Rule,
+    testing::config,
 };
 
 fn states(program: &Program) -> Vec<State> {
@@ -21,7 +22,7 @@ fn states(program: &Program) -> Vec<State> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(config(500))]
 
     #[test]
     fn it_is_a_set(rounds in proptest::collection::vec(proptest::collection::vec(0..20usize, 0..40), 0..6)) {

@@ -4,6 +4,7 @@ use proptest::{prelude::*, sample::select};
 use super::*;
 use crate::scan::{
     Action, Inspection, RuleSet, TextFormat, Verdict, block::CountScanner, examples::rule_examples, inspect,
+    testing::config,
 };
 
 /// The ids of the rules of a preset that find something in a text.
@@ -131,7 +132,7 @@ fn remove(text: &[char], find: fn(&[char]) -> Option<usize>) -> Vec<char> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(config(4000))]
 
     #[test]
     fn seed_is_what_the_source_document_does(pieces in proptest::collection::vec(select(vec![
@@ -147,7 +148,7 @@ proptest! {
 
         thread_local!(static SEED: RuleSet = RuleSet::compile(preset("seed").unwrap()).unwrap());
         SEED.with(|rules| {
-            let what = Inspection { rules, action: Action::Sanitize, max_chars: None, max_body_chars: None };
+            let what = Inspection { rules, action: Action::Sanitize, max_chars: None, max_body_chars: None, binary_parts: crate::scan::BinaryParts::Pass };
             let body = Bytes::from(serde_json::to_vec(&input).unwrap());
             let report = inspect(&body, TextFormat::Json, &what);
             let output = match &report.verdict {
@@ -216,6 +217,85 @@ fn html_event_handler() {
             &far,
         ],
     );
+}
+
+#[test]
+fn html_handlers_that_browsers_know() {
+    let far = format!("<img alt='{}' onerror=alert(1)>", "x".repeat(100_000));
+    let gap = format!("<img onerror={}alert(1)>", "\n".repeat(100));
+    let word = format!("<img onerror={},alert(1)>", "x".repeat(100));
+    check(
+        "html",
+        "html-handler-attribute",
+        &[
+            "<img alt=\">\" onerror=alert(1)>",
+            "<img a=\"<\" onerror=alert(1)>",
+            "<svg/onload=alert`1`>",
+            "<img src=x\x0conerror=alert(1)>",
+            "<img src=\"x\"onerror=location='//x'>",
+            "<img src='x'ONERROR = 'x'>",
+            "<body onload=&#97;lert&lpar;1)>",
+            "<x! onpointerrawupdate=a[b]>",
+            "<a<b onclick=x=y>",
+            "<a onclick =x()>",
+            "<a onclick  = x()>",
+            "<a onclick\n=\nx()>",
+            "<a onclick =\tx()>",
+            "<a onclick= x()>",
+            "<a onclick = \"x()\">",
+            &far,
+            &gap,
+            &word,
+        ],
+        &[
+            "os.walk(top, onerror=None)",
+            "shutil.rmtree(path, onerror=handler)",
+            "socket.onmessage = function (event) {",
+            "socket.onmessage = (event) => handle(event)",
+            "cohort-monload=x()",
+            "the onclick attribute, an onload event",
+            " onclicks=x()",
+            " onnonsense=x()",
+            " onclick",
+            " onclick = handler ",
+        ],
+    );
+}
+
+#[test]
+fn html_documents_inside_of_attributes() {
+    check(
+        "html",
+        "html-srcdoc",
+        &["<iframe srcdoc=\"&lt;script&gt;\">", "<iframe/SRCDOC\n=x", "<iframe x=''srcdoc=x"],
+        &["srcdoc=", "the srcdoc attribute", " srcdocs=x", "frame.srcdoc = page"],
+    );
+    check(
+        "html",
+        "html-data-url",
+        &["<iframe src=data:text/html,x", "'DATA:text/html;base64,x", "](data: te\txt/\nhtml,", "\"d\nata:text/html"],
+        &["\"data:text/plain,x", "'data:image/svg+xml,x", "(data: text", " data:text/ html", "metadata:text/html"],
+    );
+}
+
+#[test]
+fn html_is_bounded_well_below_what_may_be_withheld() {
+    let rules = RuleSet::compile(preset("html").unwrap()).unwrap();
+    assert!(rules.max_hold(Action::Block).is_some_and(|hold| hold < 512));
+    assert!(rules.max_hold(Action::Redact).is_some_and(|hold| hold < 1024));
+}
+
+#[test]
+fn html_lets_ordinary_texts_pass() {
+    for text in [
+        "def walk(top, topdown=True, onerror=None, followlinks=False):\n    on = one = only = 1\n",
+        "  onload = lambda: None\n  onclick=self.clicked\n",
+        "const ws = new WebSocket(url); ws.onopen = () => ws.send('x'); ws.onerror = (e) => fail(e);",
+        "if a <b and c == on_top: return data[text]",
+        "Set `online=True`, or once = f(x).",
+    ] {
+        assert!(found("html", text).is_empty(), "{text}");
+    }
 }
 
 #[test]

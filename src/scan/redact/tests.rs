@@ -5,38 +5,38 @@ use super::*;
 use crate::scan::{
     presets::preset,
     rule::Rule,
-    testing::{chunks, cuts, for_redaction, rules, text, union},
+    testing::{chunks, config, cuts, for_redaction, sets, text},
 };
 
 const MARKER: &[u8] = b"[removed]";
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(config(100_000))]
 
     #[test]
-    fn output_is_that_of_replace_all(rules in rules(), text in text(24), cuts in cuts()) {
-        let program = for_redaction(&rules);
-        let expected = union(&rules).replace_all(&text, NoExpand(MARKER));
-        let mut redactor = Redactor::new(&program, MARKER, u64::MAX);
+    fn output_is_that_of_replace_all(set in sets(), text in text(24), cuts in cuts()) {
+        let program = set.compiled.redact();
+        let expected = set.union.replace_all(&text, NoExpand(MARKER));
+        let mut redactor = Redactor::new(program, MARKER, u64::MAX);
         let mut out = Vec::new();
         for chunk in chunks(&text, &cuts) {
-            redactor.feed(&program, chunk, &mut out);
+            redactor.feed(program, chunk, &mut out);
             prop_assert!(expected.starts_with(&out));
         }
-        redactor.finish(&program, &mut out);
+        redactor.finish(program, &mut out);
         prop_assert_eq!(&out[..], &expected[..]);
     }
 
     #[test]
-    fn matches_are_those_of_find_iter(rules in rules(), text in text(24), cuts in cuts()) {
-        let program = for_redaction(&rules);
-        let mut scanner = RedactScanner::new(&program, u64::MAX);
-        let mut by_bytes = RedactScanner::new(&program, u64::MAX);
+    fn matches_are_those_of_find_iter(set in sets(), text in text(24), cuts in cuts()) {
+        let program = set.compiled.redact();
+        let mut scanner = RedactScanner::new(program, u64::MAX);
+        let mut by_bytes = RedactScanner::new(program, u64::MAX);
         let mut hits = Vec::new();
         let mut n = 0;
         for chunk in chunks(&text, &cuts) {
-            scanner.feed(&program, chunk);
-            chunk.iter().for_each(|&byte| by_bytes.feed(&program, &[byte]));
+            scanner.feed(program, chunk);
+            chunk.iter().for_each(|&byte| by_bytes.feed(program, &[byte]));
             n += chunk.len() as u64;
             prop_assert_eq!(scanner.frontier(), by_bytes.frontier());
             prop_assert!(scanner.frontier() <= n);
@@ -47,14 +47,14 @@ proptest! {
             }
             prop_assert_eq!(None, by_bytes.next_match());
         }
-        scanner.finish(&program);
+        scanner.finish(program);
         hits.extend(std::iter::from_fn(|| scanner.next_match()));
-        let expected: Vec<_> = union(&rules).find_iter(&text).map(|m| (m.start(), m.end())).collect();
+        let expected: Vec<_> = set.union.find_iter(&text).map(|m| (m.start(), m.end())).collect();
         let found: Vec<_> = hits.iter().map(|hit| (hit.start as usize, hit.end as usize)).collect();
         prop_assert_eq!(found, expected);
         for hit in hits {
             let (start, end) = (hit.start as usize, hit.end as usize);
-            let pattern = &rules[hit.rule].pattern;
+            let pattern = &set.rules[hit.rule].pattern;
             prop_assert!(crate::scan::testing::is_match(pattern, &text, start, end));
         }
     }

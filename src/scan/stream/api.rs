@@ -4,7 +4,13 @@
 //! belongs to. Every string has a class, so that a field nobody knew is never a way around the rules: all that
 //! knowledge decides is which strings are also read as one.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::super::text::json::Role;
 use super::document::{Document, Label, Leaf, MARKS, Mark};
+use super::house::House;
 
 /// The API that a frame is recognized as, by members that only it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +19,8 @@ pub enum Api {
     OpenAiChat,
     /// `response.*` events.
     OpenAiResponses,
+    /// The Realtime API's events, which only messages of a WebSocket are taken for.
+    OpenAiRealtime,
     /// Messages.
     Anthropic,
     /// `streamGenerateContent`.
@@ -87,7 +95,28 @@ const OPAQUE: [&[u8]; 14] = [
     b"data",
 ];
 
+/// How the types of Realtime's events begin.
+const REALTIME: [&[u8]; 7] = [
+    b"response.",
+    b"conversation.",
+    b"session.",
+    b"transcription_session.",
+    b"input_audio_buffer.",
+    b"output_audio_buffer.",
+    b"rate_limits.",
+];
+
 impl Api {
+    /// Recognizes a message.
+    pub(super) fn of_message(document: &Document) -> Option<Self> {
+        let kind = (!document.nodes.is_empty()).then(|| document.mark(0, Mark::Type)).flatten();
+        match kind {
+            Some(kind) if REALTIME.iter().any(|start| kind.starts_with(start)) => Some(Self::OpenAiRealtime),
+            Some(b"error") if document.has(b"event_id") => Some(Self::OpenAiRealtime),
+            _ => Self::of(document),
+        }
+    }
+
     /// Recognizes a frame.
     pub(super) fn of(document: &Document) -> Option<Self> {
         if document.nodes.is_empty() {
@@ -120,6 +149,7 @@ impl Api {
             // of some proxies differs in every event of one item.
             Some(Self::OpenAiChat | Self::Ollama | Self::Tgi) => &[],
             Some(Self::OpenAiResponses) => &[Mark::Type, Mark::OutputIndex, Mark::ContentIndex, Mark::SummaryIndex],
+            Some(Self::OpenAiRealtime) => &[Mark::Type, Mark::OutputIndex, Mark::ContentIndex, Mark::ItemId],
             Some(Self::Anthropic) => &[Mark::Index],
             Some(Self::Gemini) => &[Mark::Thought],
             // A number at the top is as often a counter of events as that of a text.
@@ -146,11 +176,35 @@ pub(super) struct Sorter {
     path: Vec<u8>,
     /// Which text the last delta belongs to.
     pub key: Vec<u8>,
+    /// What tells texts apart in a described format: by the member's path in [`House::channel`], and by the object
+    /// that it stands in where there may be several; its place in [`Document::text`].
+    told: HashMap<(usize, Option<u32>), Range<usize>>,
 }
 
 impl Sorter {
-    /// The class of a string, and its text's key if it is a piece.
-    pub(super) fn sort(&mut self, api: Option<Api>, document: &Document, leaf: &Leaf) -> Class {
+    /// Notes what a frame of a described format tells texts apart by.
+    pub(super) fn begin(&mut self, house: &House, document: &Document) {
+        self.told.clear();
+        if house.channel.is_empty() {
+            return;
+        }
+        let strings = document.leaves.iter().filter(|leaf| leaf.role == Role::Value);
+        let strings = strings.map(|leaf| (leaf.parent, &leaf.label, &leaf.text));
+        let scalars = document.scalars.iter().map(|scalar| (scalar.parent, &scalar.label, &scalar.text));
+        for (parent, label, text) in strings.chain(scalars) {
+            document.containers(parent, &mut self.containers);
+            self.path(document, label);
+            for (at, path) in house.channel.iter().enumerate() {
+                if path.as_bytes() == self.path {
+                    let several = path.as_str().contains("[]");
+                    self.told.insert((at, parent.filter(|_| several)), text.clone());
+                }
+            }
+        }
+    }
+
+    /// The class of a string, and its text's key if it is a piece. [`Sorter::begin`] has seen the frame of a `house`.
+    pub(super) fn sort(&mut self, api: Option<Api>, house: Option<&House>, document: &Document, leaf: &Leaf) -> Class {
         document.containers(leaf.parent, &mut self.containers);
         self.path(document, &leaf.label);
         if self.containers.is_empty() {
@@ -164,11 +218,39 @@ impl Sorter {
             let labels = self.containers.iter().rev().map(|&node| &document.nodes[node as usize].label);
             labels.into_iter().find_map(|label| document.name(label))
         });
+        match house {
+            Some(house) if house.joins(&self.path) => {
+                if house.channel.is_empty() {
+                    self.set_key(api, document, leaf);
+                } else {
+                    self.set_house_key(house, document);
+                }
+                return Class::Delta;
+            }
+            // The description says it all where nothing else does.
+            Some(_) if api.is_none() => return Class::Alone,
+            _ => {}
+        }
         let class = classify(api, kind, &self.path, name);
         if class == Class::Delta {
             self.set_key(api, document, leaf);
         }
         class
+    }
+
+    /// The last string's place, and the values beside it that tell its text from others.
+    fn set_house_key(&mut self, house: &House, document: &Document) {
+        self.key.clear();
+        self.key.extend_from_slice(&self.path);
+        for at in 0..house.channel.len() {
+            let around = self.containers.iter().rev().map(|&node| Some(node));
+            let value = around.chain([None]).find_map(|node| self.told.get(&(at, node)));
+            self.key.push(b'{');
+            // Nothing is as good as no member.
+            let value = value.map(|value| &document.text[value.clone()]).filter(|value| *value != b"null");
+            self.key.extend_from_slice(&canonical(value.unwrap_or_default()));
+            self.key.push(b'}');
+        }
     }
 
     /// Sets the key of the text that frames make which are no objects.
@@ -211,8 +293,8 @@ impl Sorter {
             // A block begins with what its `content_block_start` says. Readers join the blocks of text.
             let name = document.name(&leaf.label).unwrap_or_default();
             key.extend_from_slice(name);
-            if let Some(index) = document.mark(0, Mark::Index).filter(|_| name != b"text") {
-                write_mark(key, Mark::Index, index);
+            if name != b"text" {
+                write_mark(key, document, 0, Mark::Index);
             }
             return;
         }
@@ -223,24 +305,23 @@ impl Sorter {
             write_label(key, api, document, label, own_index, around);
             around = document.name(label);
             for &mark in Api::marks(api) {
-                if let Some(value) = document.mark(node, mark) {
-                    write_mark(key, mark, value);
-                }
+                write_mark(key, document, node, mark);
             }
         }
         write_label(key, api, document, &leaf.label, None, around);
     }
 
-    /// The key of the text whose end an event of the Responses API tells, if it does.
-    pub(super) fn ended(&mut self, document: &Document) -> bool {
+    /// The key of the text whose end an event of the Responses or Realtime API tells, if it does.
+    pub(super) fn ended(&mut self, api: Api, document: &Document) -> bool {
         let Some(kind) = document.mark(0, Mark::Type) else { return false };
-        let Some(stem) = kind.strip_suffix(b".done") else { return false };
+        let stem = kind.strip_suffix(b".done").or_else(|| kind.strip_suffix(b".completed"));
+        let Some(stem) = stem else { return false };
         self.key.clear();
-        for &mark in Api::marks(Some(Api::OpenAiResponses)) {
-            match document.mark(0, mark) {
-                Some(_) if mark == Mark::Type => write_mark(&mut self.key, mark, &[stem, b".delta"].concat()),
-                Some(value) => write_mark(&mut self.key, mark, value),
-                None => {}
+        for &mark in Api::marks(Some(api)) {
+            if mark == Mark::Type {
+                write_value(&mut self.key, mark, &[stem, b".delta"].concat());
+            } else {
+                write_mark(&mut self.key, document, 0, mark);
             }
         }
         self.key.extend_from_slice(b".delta");
@@ -267,7 +348,7 @@ fn write_label(
         Label::Position(position) => {
             key.push(b'[');
             match own_index {
-                Some(index) => key.extend_from_slice(index),
+                Some(index) => key.extend_from_slice(&canonical(index)),
                 None => key.extend_from_slice(position.to_string().as_bytes()),
             }
             key.push(b']');
@@ -275,7 +356,37 @@ fn write_label(
     }
 }
 
-fn write_mark(key: &mut Vec<u8>, mark: Mark, value: &[u8]) {
+/// Adds what an object says about which text it belongs to. What APIs leave out means zero, or no.
+fn write_mark(key: &mut Vec<u8>, document: &Document, node: u32, mark: Mark) {
+    let Some(value) = document.mark(node, mark) else { return };
+    let value = canonical(value);
+    let left_out: &[&[u8]] = match mark {
+        Mark::Index | Mark::OutputIndex | Mark::ContentIndex | Mark::SummaryIndex => &[b"0", b"null"],
+        Mark::Thought => &[b"false", b"null"],
+        Mark::ItemId | Mark::Type | Mark::SequenceNumber => &[b"null"],
+    };
+    if !left_out.contains(&&*value) {
+        write_value(key, mark, &value);
+    }
+}
+
+/// A number as the shortest integer that is equal to it: readers take `0`, `0.0`, and many `"0"` too, for one index.
+fn canonical(value: &[u8]) -> Cow<'_, [u8]> {
+    /// Below this every integer is exact.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let numeric = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'+' | b'e' | b'E');
+    if !value.iter().all(numeric) {
+        return Cow::Borrowed(value);
+    }
+    match std::str::from_utf8(value).ok().and_then(|text| text.parse::<f64>().ok()) {
+        Some(number) if number.trunc() == number && number.abs() < EXACT => {
+            Cow::Owned((number as i64).to_string().into_bytes())
+        }
+        _ => Cow::Borrowed(value),
+    }
+}
+
+fn write_value(key: &mut Vec<u8>, mark: Mark, value: &[u8]) {
     key.push(b'{');
     key.extend_from_slice(MARKS[mark as usize].0);
     key.push(b'=');
@@ -314,6 +425,12 @@ fn classify(api: Option<Api>, kind: Option<&[u8]>, path: &[u8], name: Option<&[u
                 _ => Class::Alone,
             };
         }
+        Some(Api::OpenAiRealtime) => {
+            return match kind {
+                Some(kind) if kind.ends_with(b".delta") && path == b"delta" && !is_sound_event(kind) => Class::Delta,
+                _ => Class::Alone,
+            };
+        }
         Some(Api::Anthropic) => {
             return match path {
                 b"delta.text"
@@ -331,8 +448,31 @@ fn classify(api: Option<Api>, kind: Option<&[u8]>, path: &[u8], name: Option<&[u
     if PIECES.iter().any(|piece| piece.eq_ignore_ascii_case(name)) { Class::Delta } else { Class::Alone }
 }
 
+/// Whether an event carries a piece of sound.
+fn is_sound_event(kind: &[u8]) -> bool {
+    matches!(kind, b"response.audio.delta" | b"response.output_audio.delta")
+}
+
+/// Whether a string is sound in base64, as Realtime sends and takes it, and looks like it.
+pub(super) fn is_sound(api: Option<Api>, document: &Document, leaf: &Leaf, text: &[u8]) -> bool {
+    let named = || match document.name(&leaf.label) {
+        Some(b"audio") => true,
+        Some(b"delta") => document.mark(0, Mark::Type).is_some_and(is_sound_event),
+        _ => false,
+    };
+    api == Some(Api::OpenAiRealtime) && named() && text.iter().all(is_of_base64)
+}
+
+fn is_of_base64(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'_' | b'-')
+}
+
 /// Whether a string under a declared API is left unread: it is named like an id, and looks like one.
 pub(super) fn is_opaque(name: Option<&[u8]>, text: &[u8]) -> bool {
-    name.is_some_and(|name| OPAQUE.contains(&name))
-        && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'_' | b'-'))
+    name.is_some_and(|name| OPAQUE.contains(&name)) && looks_opaque(text)
+}
+
+/// Whether a string looks like an id, a signature or sound.
+pub(super) fn looks_opaque(text: &[u8]) -> bool {
+    text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'_' | b'-'))
 }

@@ -3,13 +3,15 @@
 use std::collections::VecDeque;
 
 use super::super::{
-    block::{BlockScanner, CountScanner, Hit, Stop},
+    block::{Hit, Stop},
     body::MARKER,
     guard::GuardedScanner,
     rule::Action,
     ruleset::RuleSet,
     text::utf16_len,
+    view::{Blocker, Counter},
 };
+use super::Counts;
 
 /// The most text of one channel that is withheld for a candidate.
 pub(super) const HOLD_TEXT: u64 = 16 << 10;
@@ -25,13 +27,15 @@ pub(super) struct Channel {
     pub cuts: VecDeque<Hit>,
     /// Nothing follows any more.
     pub finished: bool,
+    /// The frame, by number, that had the last piece.
+    pub last_used: u64,
 }
 
 enum Scanner {
     None,
-    Block(BlockScanner),
+    Block(Blocker),
     Redact(Box<GuardedScanner>),
-    Count(CountScanner),
+    Count(Counter),
 }
 
 /// A channel must not go on: a rule matched, or a candidate outgrew its cap.
@@ -42,40 +46,40 @@ impl Channel {
     pub(super) fn new(rules: &RuleSet, action: Action) -> Self {
         let scanner = match action {
             _ if rules.is_empty() => Scanner::None,
-            Action::Observe => Scanner::Count(CountScanner::new(rules.block())),
+            Action::Observe => Scanner::Count(Counter::new(rules.to_block())),
             Action::Redact => {
-                let (redact, block) = (rules.redact(), rules.block());
+                let (redact, block) = (rules.to_redact(), rules.to_block());
                 Scanner::Redact(Box::new(GuardedScanner::new(redact, block, MARKER.as_bytes(), HOLD_TEXT)))
             }
             // What cannot be done on a stream is refused before, and is no way around the rules here.
-            Action::Block | Action::Sanitize => Scanner::Block(BlockScanner::new(rules.block(), HOLD_TEXT)),
+            Action::Block | Action::Sanitize => Scanner::Block(Blocker::new(rules.to_block(), HOLD_TEXT)),
         };
-        Self { scanner, len: 0, units: 0, cuts: VecDeque::new(), finished: false }
+        Self { scanner, len: 0, units: 0, cuts: VecDeque::new(), finished: false, last_used: 0 }
     }
 
     /// Reads more of the text. `counts` are the hits by rule.
-    pub(super) fn feed(&mut self, rules: &RuleSet, text: &[u8], counts: &mut [u64]) -> Result<(), Stopped> {
+    pub(super) fn feed(&mut self, rules: &RuleSet, text: &[u8], counts: &mut Counts) -> Result<(), Stopped> {
         self.len += text.len() as u64;
         self.units += utf16_len(text);
         match &mut self.scanner {
             Scanner::None => {}
-            Scanner::Block(scanner) => scanner.feed(rules.block(), text),
-            Scanner::Redact(scanner) => scanner.feed(rules.redact(), rules.block(), text),
-            Scanner::Count(scanner) => scanner.feed(rules.block(), text),
+            Scanner::Block(scanner) => scanner.feed(rules.to_block(), text),
+            Scanner::Redact(scanner) => scanner.feed(rules.to_redact(), rules.to_block(), text),
+            Scanner::Count(scanner) => scanner.feed_each(rules.to_block(), text, |hit| counts.place(hit)),
         }
         self.decided(counts)
     }
 
     /// Ends the text.
-    pub(super) fn finish(&mut self, rules: &RuleSet, counts: &mut [u64]) -> Result<(), Stopped> {
+    pub(super) fn finish(&mut self, rules: &RuleSet, counts: &mut Counts) -> Result<(), Stopped> {
         if std::mem::replace(&mut self.finished, true) {
             return Ok(());
         }
         match &mut self.scanner {
             Scanner::None => {}
-            Scanner::Block(scanner) => scanner.finish(rules.block()),
-            Scanner::Redact(scanner) => scanner.finish(rules.redact(), rules.block()),
-            Scanner::Count(scanner) => scanner.finish(rules.block()),
+            Scanner::Block(scanner) => scanner.finish(rules.to_block()),
+            Scanner::Redact(scanner) => scanner.finish(rules.to_redact(), rules.to_block()),
+            Scanner::Count(scanner) => scanner.finish_each(rules.to_block(), |hit| counts.place(hit)),
         }
         self.decided(counts)
     }
@@ -89,6 +93,20 @@ impl Channel {
         }
     }
 
+    /// Memory that the scanner needs to know where its views came from, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        match &self.scanner {
+            Scanner::None | Scanner::Count(_) => 0,
+            Scanner::Block(scanner) => scanner.memory(),
+            Scanner::Redact(scanner) => scanner.memory(),
+        }
+    }
+
+    /// Whether nothing of the text is withheld or will be cut: what follows could be scanned as a new text.
+    pub(super) fn is_idle(&self) -> bool {
+        self.cuts.is_empty() && (self.finished || self.frontier() == self.len)
+    }
+
     /// Hits of a scanner that stops for none.
     pub(super) fn observed(&self) -> &[u64] {
         match &self.scanner {
@@ -97,13 +115,13 @@ impl Channel {
         }
     }
 
-    fn decided(&mut self, counts: &mut [u64]) -> Result<(), Stopped> {
+    fn decided(&mut self, counts: &mut Counts) -> Result<(), Stopped> {
         let stop = match &mut self.scanner {
             Scanner::None | Scanner::Count(_) => None,
             Scanner::Block(scanner) => scanner.stop(),
             Scanner::Redact(scanner) => {
                 while let Some(hit) = scanner.next_match() {
-                    counts[hit.rule] += 1;
+                    counts.add(hit);
                     self.cuts.push_back(hit);
                 }
                 scanner.stop()
@@ -113,7 +131,7 @@ impl Channel {
             None => Ok(()),
             Some(stop) => {
                 if let Stop::Hit(hit) = stop {
-                    counts[hit.rule] += 1;
+                    counts.add(hit);
                 }
                 Err(Stopped)
             }

@@ -11,6 +11,9 @@ use super::super::text::json::{Container, JsonError, Lexer, Role, Run, Sink};
 /// The most arrays, objects and strings of one frame.
 const MAX_PARTS: usize = 1 << 14;
 
+/// The most numbers and words of one frame: an embedding has a few thousand.
+const MAX_SCALARS: usize = 1 << 16;
+
 /// The members that say which of several texts a piece belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -89,6 +92,14 @@ pub(super) struct Leaf {
     pub pieces: Range<usize>,
 }
 
+/// A number, `true`, `false` or `null`.
+#[derive(Clone, Debug)]
+pub(super) struct Scalar {
+    pub parent: Option<u32>,
+    pub label: Label,
+    pub text: Range<usize>,
+}
+
 /// The frame that was read last.
 #[derive(Debug, Default)]
 pub(super) struct Document {
@@ -97,6 +108,7 @@ pub(super) struct Document {
     pub pieces: Vec<Piece>,
     pub nodes: Vec<Node>,
     pub leaves: Vec<Leaf>,
+    pub scalars: Vec<Scalar>,
     /// Raw ranges of the numbers in the `bytes` arrays of `logprobs`, which spell a text.
     pub integers: Vec<Range<u32>>,
     names: Vec<(u32, u64)>,
@@ -139,6 +151,7 @@ impl Document {
         self.pieces.clear();
         self.nodes.clear();
         self.leaves.clear();
+        self.scalars.clear();
         self.integers.clear();
         self.names.clear();
     }
@@ -178,7 +191,7 @@ impl Document {
     }
 }
 
-fn hashed(name: &[u8]) -> u64 {
+pub(super) fn hashed(name: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
     hasher.finish()
@@ -236,7 +249,8 @@ impl Reader<'_> {
     }
 
     fn is_full(&mut self) -> bool {
-        self.too_many |= self.document.nodes.len() + self.document.leaves.len() >= MAX_PARTS;
+        self.too_many |= self.document.nodes.len() + self.document.leaves.len() >= MAX_PARTS
+            || self.document.scalars.len() >= MAX_SCALARS;
         self.too_many
     }
 }
@@ -265,7 +279,7 @@ impl Sink for Reader<'_> {
     }
 
     fn scalar(&mut self, raw: u64) {
-        if self.too_many {
+        if self.is_full() {
             return;
         }
         let start = raw as usize;
@@ -280,6 +294,7 @@ impl Sink for Reader<'_> {
         let text = self.document.text.len();
         self.document.text.extend_from_slice(&self.payload[start..start + length]);
         self.note(&label, text..text + length);
+        self.document.scalars.push(Scalar { parent: self.current, label, text: text..text + length });
     }
 
     fn begin(&mut self, role: Role, _: u64) {

@@ -12,6 +12,7 @@ use super::{
     Vendor,
     api::{Api, Sorter},
     document::{Document, Mark},
+    house::House,
 };
 
 /// Why a stream ends, as far as APIs have words for it.
@@ -72,6 +73,11 @@ impl Seen {
         }
     }
 
+    /// Whether the API of the last frame that was recognized tells where its texts end.
+    pub(super) fn ends_are_told(&self) -> bool {
+        self.api == Some(Api::OpenAiRealtime)
+    }
+
     /// Notes what a string tells about the answers that go on.
     pub(super) fn string(&mut self, api: Option<Api>, document: &Document, sorter: &Sorter, text: &[u8]) {
         if api != Some(Api::OpenAiChat) || self.begun.len() >= MAX_CHOICES {
@@ -93,7 +99,20 @@ fn number(text: Option<&[u8]>) -> Option<u64> {
 }
 
 /// The frames that end the stream.
-pub(super) fn bytes(framing: Framing, declared: Option<Vendor>, seen: &Seen, ending: &Ending<'_>) -> Vec<u8> {
+pub(super) fn bytes(
+    framing: Framing,
+    declared: Option<Vendor>,
+    house: Option<&House>,
+    seen: &Seen,
+    ending: &Ending<'_>,
+) -> Vec<u8> {
+    if let Some(house) = house.filter(|house| !house.end.is_empty()) {
+        let frame = |text: String| match framing {
+            Framing::Lines => format!("{text}\n"),
+            Framing::Events => format!("data: {text}\n\n"),
+        };
+        return house.end.iter().map(|template| frame(template.fill(ending))).collect::<String>().into_bytes();
+    }
     if framing == Framing::Lines {
         return line(&plain(ending));
     }
@@ -117,7 +136,7 @@ pub(super) fn bytes(framing: Framing, declared: Option<Vendor>, seen: &Seen, end
             };
             data(&json!({"candidates": [{"finishReason": reason, "index": 0}]}))
         }
-        Some(Api::Ollama | Api::Tgi) | None => event("error", &plain(ending)),
+        Some(Api::OpenAiRealtime | Api::Ollama | Api::Tgi) | None => event("error", &plain(ending)),
     }
 }
 

@@ -3,11 +3,12 @@
 //! A frame leaves when every piece in it lies below the frontier of its text and all frames before it have left. It
 //! is never written anew: what a rule matched is cut out of the bytes that came.
 
-use std::collections::{HashMap, VecDeque};
+mod messages;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 
 use super::super::{
-    block::{BlockScanner, CountScanner},
     body::MARKER,
     rule::Action,
     ruleset::RuleSet,
@@ -16,17 +17,25 @@ use super::super::{
         sse::{Frame, Framing, Split, Splitter},
         utf16_len,
     },
+    view::{Blocker, Counter},
 };
 use super::{
     HOLD_WIRE, StreamRules, StreamStop, Tally, Vendor,
-    api::{Api, Class, Sorter, is_opaque},
+    api::{Api, Class, Sorter, is_opaque, is_sound, looks_opaque},
     channel::{Channel, Stopped},
-    document::{Document, Leaf, Piece, Unreadable},
+    document::{Document, Leaf, Piece, Unreadable, hashed},
     end::{self, Ending, Seen},
+    house::House,
+    messages::{Joining, MessageKind},
 };
 
 /// The most texts that one stream may be divided into.
 const MAX_CHANNELS: usize = 256;
+
+/// The most texts of one stream that are forgotten but for their end.
+const MAX_ENDED: usize = 4096;
+
+const TOO_MANY: StreamStop = StreamStop::Unscannable("a stream has too many texts");
 
 /// What many streams end with, which no reader takes for text.
 const DONE: &[u8] = b"[DONE]";
@@ -37,16 +46,24 @@ const TWO_READINGS: StreamStop = StreamStop::Unscannable("an event can be read i
 pub(super) struct FrameScanner {
     framing: Framing,
     declared: Option<Vendor>,
+    /// The frames are messages.
+    messages: Option<Joining>,
     splitter: Splitter,
     queue: VecDeque<Held>,
     /// Memory of the queue.
     queued: usize,
     channels: Vec<Channel>,
     by_key: HashMap<Box<[u8]>, usize>,
+    /// The keys, hashed, of texts that have ended and were forgotten: what they withheld has left.
+    ended: HashSet<u64>,
+    /// Channels whose text has ended for good, whose place another may take.
+    retired: Vec<usize>,
     /// For strings that stand alone.
     alone: Alone,
     /// All pieces so far, in UTF-16 units.
     units: u64,
+    /// Frames so far.
+    scanned: u64,
     /// Some frame was a JSON object or array.
     is_json: bool,
     seen: Seen,
@@ -68,6 +85,8 @@ struct Held {
     /// What spells a text as numbers.
     integers: Vec<Range<usize>>,
     units: u64,
+    /// Of a message.
+    kind: MessageKind,
 }
 
 /// A piece of a channel's text.
@@ -90,29 +109,32 @@ struct Edit {
 /// Scans strings one by one.
 enum Alone {
     None,
-    First(BlockScanner),
-    Count(CountScanner),
+    First(Blocker),
+    Count(Counter),
 }
 
 impl FrameScanner {
     pub(super) fn new(rules: &StreamRules, framing: Framing, declared: Option<Vendor>) -> Self {
-        let program = rules.rules.block();
+        let readings = rules.rules.to_block();
         let alone = match rules.action {
             _ if rules.rules.is_empty() => Alone::None,
-            Action::Observe => Alone::Count(CountScanner::new(program)),
-            // The string is in memory already, so nothing is gained by a cap.
-            _ => Alone::First(BlockScanner::new(program, u64::MAX)),
+            Action::Observe => Alone::Count(Counter::new(readings)),
+            _ => Alone::First(Blocker::untracked(readings)),
         };
         Self {
             framing,
             declared,
+            messages: None,
             splitter: Splitter::new(framing),
             queue: VecDeque::new(),
             queued: 0,
             channels: Vec::new(),
             by_key: HashMap::new(),
+            ended: HashSet::new(),
+            retired: Vec::new(),
             alone,
             units: 0,
+            scanned: 0,
             is_json: false,
             seen: Seen::default(),
             document: Document::default(),
@@ -123,7 +145,12 @@ impl FrameScanner {
     }
 
     pub(super) fn held(&self) -> usize {
-        self.queued + self.splitter.pending()
+        self.queued + self.splitter.pending() + self.channels.iter().map(Channel::memory).sum::<usize>()
+    }
+
+    /// Bytes that came and have not left.
+    pub(super) fn withheld(&self) -> usize {
+        self.queue.iter().map(|held| held.raw.len()).sum::<usize>() + self.splitter.pending()
     }
 
     /// The counts of all channels whose scanners stop for nothing.
@@ -135,8 +162,8 @@ impl FrameScanner {
         self.channels.iter().map(Channel::observed).chain([alone]).collect()
     }
 
-    pub(super) fn end(&self, ending: &Ending<'_>) -> Vec<u8> {
-        end::bytes(self.framing, self.declared, &self.seen, ending)
+    pub(super) fn end(&self, house: Option<&House>, ending: &Ending<'_>) -> Vec<u8> {
+        end::bytes(self.framing, self.declared, house, &self.seen, ending)
     }
 
     pub(super) fn feed(
@@ -188,6 +215,7 @@ impl FrameScanner {
     fn frame(&mut self, rules: &StreamRules, tally: &mut Tally, out: &mut Vec<u8>) -> Result<(), StreamStop> {
         let frame = self.splitter.take();
         let size = frame.raw.len();
+        self.scanned += 1;
         let result = self.check_wire(size).and_then(|()| self.scan(rules, &frame, tally));
         if result.is_ok() && !rules.observes() {
             self.next.raw.clear();
@@ -234,6 +262,7 @@ impl FrameScanner {
     /// Reads a frame into `next`.
     fn scan(&mut self, rules: &StreamRules, frame: &Frame, tally: &mut Tally) -> Result<(), StreamStop> {
         for line in &frame.rest {
+            tally.counts.enter(|name| name.push_str("fields"));
             if self.scan_alone(rules, &frame.raw[line.clone()], tally) {
                 return Err(StreamStop::Blocked);
             }
@@ -264,6 +293,10 @@ impl FrameScanner {
         payload: &[u8],
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
+        if rules.house.as_ref().is_some_and(|house| house.is_done(payload)) {
+            self.seen.done = true;
+            return self.finish_channels(rules, tally);
+        }
         let mut document = std::mem::take(&mut self.document);
         let result = match document.read(payload) {
             // A number or a word is a text to those who read no JSON, and nothing to those who do.
@@ -304,7 +337,11 @@ impl FrameScanner {
         payload: &[u8],
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
-        if payload.trim_ascii() == DONE {
+        if self.messages == Some(Joining::Whole) {
+            return self.whole_text(rules, payload, tally);
+        }
+        // A text among messages: another one may follow.
+        if payload.trim_ascii() == DONE && self.messages.is_none() {
             self.seen.done = true;
             return self.finish_channels(rules, tally);
         }
@@ -336,18 +373,24 @@ impl FrameScanner {
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
         self.is_json |= !document.nodes.is_empty();
-        let api = Api::of(document);
+        let api = if self.messages.is_some() { Api::of_message(document) } else { Api::of(document) };
         self.seen.frame(api, document, payload);
         let place = Place::of(frame);
+        if let Some(house) = &rules.house {
+            self.sorter.begin(house, document);
+        }
         for leaf in &document.leaves {
             self.leaf(rules, &place, api, document, leaf, tally)?;
         }
         self.next.integers.extend(document.integers.iter().map(|range| place.raw(range.start as usize, range.len())));
         if api == Some(Api::OpenAiResponses)
-            && self.sorter.ended(document)
+            && self.sorter.ended(Api::OpenAiResponses, document)
             && let Some(&channel) = self.by_key.get(&self.sorter.key[..])
         {
             self.finish_channel(rules, channel, tally)?;
+        }
+        if api == Some(Api::OpenAiRealtime) {
+            self.retire(rules, document, tally)?;
         }
         Ok(())
     }
@@ -363,13 +406,18 @@ impl FrameScanner {
     ) -> Result<(), StreamStop> {
         let text = document.text(leaf);
         if leaf.role == Role::Key {
+            tally.counts.enter(|name| name.push_str("names"));
             return match self.scan_alone(rules, text, tally) {
                 // A name cannot be rewritten without changing what the document means.
                 true => Err(StreamStop::Blocked),
                 false => Ok(()),
             };
         }
-        let class = self.sorter.sort(api, document, leaf);
+        let house = rules.house.as_deref();
+        let class = match (self.sorter.sort(api, house, document, leaf), self.messages) {
+            (_, Some(Joining::Whole)) => Class::Alone,
+            (class, _) => class,
+        };
         self.seen.string(api, document, &self.sorter, text);
         let pieces = document.pieces[leaf.pieces.clone()].iter();
         match class {
@@ -379,14 +427,22 @@ impl FrameScanner {
                 let pieces = from..self.next.pieces.len();
                 self.piece(rules, text, pieces, tally)
             }
-            Class::Alone if self.declared.is_some() && is_opaque(document.name(&leaf.label), text) => {
+            Class::Alone
+                if (self.declared.is_some()
+                    && (is_opaque(document.name(&leaf.label), text) || is_sound(api, document, leaf, text)))
+                    || house.is_some_and(|house| house.is_opaque(self.sorter.last_path()) && looks_opaque(text)) =>
+            {
                 tally.unread.opaque += text.len() as u64;
                 Ok(())
             }
             Class::Alone => {
+                if self.messages == Some(Joining::Whole) {
+                    self.next.units += utf16_len(text);
+                }
                 if rules.max_chars.is_some_and(|max| utf16_len(text) > max) && !rules.observes() {
                     return Err(StreamStop::TooLong);
                 }
+                tally.counts.enter(|name| name.push_str(&String::from_utf8_lossy(self.sorter.last_path())));
                 if !self.scan_alone(rules, text, tally) {
                     return Ok(());
                 }
@@ -407,18 +463,10 @@ impl FrameScanner {
         pieces: Range<usize>,
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
-        let index = match self.by_key.get(&self.sorter.key[..]) {
-            Some(&index) => index,
-            None if self.channels.len() == MAX_CHANNELS => {
-                return Err(StreamStop::Unscannable("a stream has too many texts"));
-            }
-            None => {
-                self.channels.push(Channel::new(&rules.rules, rules.action));
-                self.by_key.insert(self.sorter.key[..].into(), self.channels.len() - 1);
-                self.channels.len() - 1
-            }
-        };
+        let index = self.channel(rules, tally)?;
+        tally.counts.enter(|name| write_name(name, &self.sorter.key));
         let channel = &mut self.channels[index];
+        channel.last_used = self.scanned;
         if channel.finished && !text.is_empty() {
             return Err(StreamStop::Unscannable("a text goes on behind its end"));
         }
@@ -428,12 +476,70 @@ impl FrameScanner {
         self.units += units;
         self.next.units += units;
         self.next.segments.push(Segment { channel: index, lo, hi: channel.len, pieces });
-        let too_long = rules.max_chars.is_some_and(|max| channel.units > max)
-            || rules.max_body_chars.is_some_and(|max| self.units > max);
+        // Of messages each is a body, and where no end of a text is known, a text.
+        let (text, body) = match self.messages {
+            None => (channel.units, self.units),
+            Some(_) if self.seen.ends_are_told() => (channel.units, self.next.units),
+            Some(_) => (units, self.next.units),
+        };
+        let too_long =
+            rules.max_chars.is_some_and(|max| text > max) || rules.max_body_chars.is_some_and(|max| body > max);
         if too_long && !rules.observes() { Err(StreamStop::TooLong) } else { Ok(()) }
     }
 
+    /// The text whose key the sorter has. Where there are too many, one of which nothing is withheld makes room.
+    fn channel(&mut self, rules: &StreamRules, tally: &mut Tally) -> Result<usize, StreamStop> {
+        if let Some(&index) = self.by_key.get(&self.sorter.key[..]) {
+            return Ok(index);
+        }
+        // What is withheld may still speak of a channel that has ended.
+        let retired = if self.queue.is_empty() { self.retired.pop() } else { None };
+        let index = if let Some(index) = retired {
+            self.forget(index, tally)?;
+            self.channels[index] = Channel::new(&rules.rules, rules.action);
+            index
+        } else if self.channels.len() < MAX_CHANNELS {
+            self.channels.push(Channel::new(&rules.rules, rules.action));
+            self.channels.len() - 1
+        } else {
+            let index = self.idle_channel().ok_or(TOO_MANY)?;
+            self.forget(index, tally)?;
+            self.channels[index] = Channel::new(&rules.rules, rules.action);
+            index
+        };
+        self.channels[index].finished = self.ended.contains(&hashed(&self.sorter.key));
+        self.by_key.insert(self.sorter.key[..].into(), index);
+        Ok(index)
+    }
+
+    /// Forgets all of a text but what it showed, and that it has ended.
+    fn forget(&mut self, index: usize, tally: &mut Tally) -> Result<(), StreamStop> {
+        let channel = &self.channels[index];
+        tally.counts.by_rule.iter_mut().zip(channel.observed()).for_each(|(count, more)| *count += more);
+        if channel.finished {
+            let keys = self.by_key.iter().filter(|(_, known)| **known == index);
+            self.ended.extend(keys.map(|(key, _)| hashed(key)));
+        }
+        self.by_key.retain(|_, known| *known != index);
+        self.retired.retain(|known| *known != index);
+        if self.ended.len() > MAX_ENDED { Err(TOO_MANY) } else { Ok(()) }
+    }
+
+    /// The text to forget first: one that has ended, or else the one that has been silent for longest.
+    fn idle_channel(&self) -> Option<usize> {
+        let mut waits = [false; MAX_CHANNELS];
+        for segment in self.queue.iter().chain([&self.next]).flat_map(|held| &held.segments) {
+            waits[segment.channel] = true;
+        }
+        let idle = self.channels.iter().enumerate().filter(|(index, channel)| !waits[*index] && channel.is_idle());
+        idle.min_by_key(|(_, channel)| (!channel.finished, channel.last_used)).map(|(index, _)| index)
+    }
+
     fn finish_channel(&mut self, rules: &StreamRules, channel: usize, tally: &mut Tally) -> Result<(), StreamStop> {
+        tally.counts.enter(|name| {
+            let key = self.by_key.iter().find(|&(_, &index)| index == channel);
+            write_name(name, key.map_or(b"", |(key, _)| key));
+        });
         let ended = self.channels[channel].finish(&rules.rules, &mut tally.counts);
         ended.map_err(|Stopped| StreamStop::Blocked)
     }
@@ -444,22 +550,22 @@ impl FrameScanner {
 
     /// Whether a rule matches in a string that stands alone, and is not only counted.
     fn scan_alone(&mut self, rules: &StreamRules, text: &[u8], tally: &mut Tally) -> bool {
-        let program = rules.rules.block();
+        let readings = rules.rules.to_block();
         match &mut self.alone {
             Alone::None => false,
             Alone::Count(scanner) => {
-                scanner.next_text(program);
-                scanner.feed(program, text);
-                scanner.finish(program);
+                scanner.next_text(readings);
+                scanner.feed_each(readings, text, |hit| tally.counts.place(hit));
+                scanner.finish_each(readings, |hit| tally.counts.place(hit));
                 false
             }
             Alone::First(scanner) => {
-                scanner.reset(program);
-                scanner.feed(program, text);
-                scanner.finish(program);
+                scanner.reset(readings);
+                scanner.feed(readings, text);
+                scanner.finish(readings);
                 // What is redacted is counted where it is cut.
                 if let (Some(hit), true) = (scanner.hit(), rules.action != Action::Redact) {
-                    tally.counts[hit.rule] += 1;
+                    tally.counts.add(hit);
                 }
                 scanner.hit().is_some()
             }
@@ -484,6 +590,11 @@ impl FrameScanner {
         }
         Ok(())
     }
+}
+
+/// The name of a text for people: its key, without the dot that begins a path.
+fn write_name(name: &mut String, key: &[u8]) {
+    name.push_str(&String::from_utf8_lossy(key.strip_prefix(b".").unwrap_or(key)));
 }
 
 fn piece(at: usize, len: usize, raw: &Range<usize>) -> Piece {
@@ -555,6 +666,7 @@ impl Held {
         self.edits.clear();
         self.integers.clear();
         self.units = 0;
+        self.kind = MessageKind::Text;
     }
 
     fn memory(&self) -> usize {
@@ -599,11 +711,20 @@ impl Held {
             if raw.start >= copied {
                 out.extend_from_slice(&self.raw[copied..raw.start]);
                 out.extend_from_slice(by.as_bytes());
+                if by.is_empty() && self.raw.get(raw.end) == Some(&b' ') && begins_value(&self.raw[..raw.start]) {
+                    // Readers drop one space behind the colon, and this one is part of the text.
+                    out.push(b' ');
+                }
             }
             copied = copied.max(raw.end);
         }
         out.extend_from_slice(&self.raw[copied..]);
     }
+}
+
+/// Whether a `data` field without a space behind its colon begins right behind this part of a frame.
+fn begins_value(before: &[u8]) -> bool {
+    before.strip_suffix(b"data:").is_some_and(|lines| matches!(lines, [] | [.., b'\r' | b'\n'] | [0xEF, 0xBB, 0xBF]))
 }
 
 /// The text of linear pieces as it stands in the frame; escapes are left out, since they are cut as a whole.

@@ -49,7 +49,7 @@ impl TextScanner {
     }
 
     pub(super) fn held(&self) -> usize {
-        self.held.len()
+        self.held.len() + self.channel.memory()
     }
 
     pub(super) fn observed(&self) -> &[u64] {
@@ -138,9 +138,19 @@ impl TextScanner {
             Some(end) => (&bytes[..end], true),
             None => (bytes, false),
         };
-        self.held.extend_from_slice(fits);
+        tally.counts.enter(|name| name.push_str("text"));
         let fed = self.channel.feed(&rules.rules, fits, &mut tally.counts);
-        self.release(rules, tally, out);
+        if self.held.is_empty() && self.channel.cuts.is_empty() && self.channel.frontier() == self.channel.len {
+            // The ordinary case: nothing waits, and nothing is copied or measured twice.
+            tally.released = self.channel.units;
+            self.base = self.channel.len;
+            if !rules.observes() {
+                out.extend_from_slice(fits);
+            }
+        } else {
+            self.held.extend_from_slice(fits);
+            self.release(rules, tally, out);
+        }
         fed.map_err(|Stopped| StreamStop::Blocked)?;
         if too_long { Err(StreamStop::TooLong) } else { Ok(()) }
     }
@@ -150,7 +160,10 @@ impl TextScanner {
         let held = Bytes::from(std::mem::take(&mut self.held));
         let report = body::inspect(&held, TextFormat::Text, &rules.inspection());
         for hit in &report.hits {
-            tally.counts[hit.rule] += hit.count;
+            tally.counts.by_rule[hit.rule] += hit.count;
+        }
+        if let (Some(places), false) = (&mut tally.counts.places, report.hits.is_empty()) {
+            body::locate(&held, TextFormat::Text, &rules.inspection(), places);
         }
         let read = match report.verdict {
             Verdict::Clean | Verdict::Observed => held,
@@ -189,7 +202,8 @@ impl TextScanner {
 
 /// Where the first `units` of a text end, if it has more of them.
 fn end_of(bytes: &[u8], units: u64) -> Option<usize> {
-    if utf16_len(bytes) <= units {
+    // No byte makes more than two units.
+    if 2 * bytes.len() as u64 <= units || utf16_len(bytes) <= units {
         return None;
     }
     let mut sum = 0;

@@ -44,6 +44,15 @@ pub fn texts(query: &[u8], mut text: impl FnMut(Part, &[u8])) {
 
 /// Decodes `%xx` to a byte and `+` to a space.
 pub fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
+    decoded(raw, b' ')
+}
+
+/// Decodes `%xx` to a byte, and nothing else.
+pub fn percent_decoded(raw: &[u8]) -> Cow<'_, [u8]> {
+    decoded(raw, b'+')
+}
+
+fn decoded(raw: &[u8], plus: u8) -> Cow<'_, [u8]> {
     let Some(first) = memchr::memchr2(b'%', b'+', raw) else { return Cow::Borrowed(raw) };
     let mut decoded = Vec::with_capacity(raw.len());
     decoded.extend_from_slice(&raw[..first]);
@@ -51,7 +60,7 @@ pub fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
     while let Some((&byte, behind)) = rest.split_first() {
         rest = behind;
         decoded.push(match (byte, behind) {
-            (b'+', _) => b' ',
+            (b'+', _) => plus,
             (b'%', [high, low, behind @ ..]) => match hex(*high).zip(hex(*low)) {
                 Some((high, low)) => {
                     rest = behind;

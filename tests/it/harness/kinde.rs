@@ -23,6 +23,18 @@ pub enum BadKey {
     Status(u16),
 }
 
+/// How the list goes on: Kinde's documents know two ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paging {
+    /// `has_more` and `starting_after`.
+    After,
+    /// `next_token`.
+    Token,
+}
+
+/// What the keys begin with that the proxy itself verifies, to see whether it can.
+const CANARY: &str = "keyward_canary_";
+
 /// A running double; ends with the test's runtime.
 #[derive(Clone)]
 pub struct Kinde {
@@ -37,6 +49,8 @@ struct Shared {
     verified: AtomicUsize,
     listed: AtomicUsize,
     looked_at: AtomicUsize,
+    polled: AtomicUsize,
+    canaries: AtomicUsize,
     tokens: AtomicUsize,
     arrived: Notify,
     /// Makes each token another one.
@@ -50,6 +64,13 @@ struct State {
     accepted: Option<Vec<String>>,
     token_answer: Option<Reply>,
     verify_answer: Option<Reply>,
+    list_answer: Option<Reply>,
+    /// Whether tokens get the scope that verifying needs, and those that did not get it.
+    grants: bool,
+    scopeless: Vec<String>,
+    /// Keys on a page of the list, and how the next one is named.
+    pages: (usize, Paging),
+    polls: Vec<String>,
     apis: HashMap<String, Vec<String>>,
     lifetime: Option<u64>,
     forms: Vec<String>,
@@ -82,6 +103,11 @@ impl Kinde {
                 accepted: Some(Vec::new()),
                 token_answer: None,
                 verify_answer: None,
+                list_answer: None,
+                grants: true,
+                scopeless: Vec::new(),
+                pages: (500, Paging::After),
+                polls: Vec::new(),
                 apis: HashMap::new(),
                 lifetime: Some(3600),
                 forms: Vec::new(),
@@ -91,6 +117,8 @@ impl Kinde {
             verified: AtomicUsize::new(0),
             listed: AtomicUsize::new(0),
             looked_at: AtomicUsize::new(0),
+            polled: AtomicUsize::new(0),
+            canaries: AtomicUsize::new(0),
             tokens: AtomicUsize::new(0),
             arrived: Notify::new(),
             serial: AtomicU64::new(0),
@@ -135,12 +163,20 @@ impl Kinde {
     async fn answer(&self, head: Head, body: String) -> Reply {
         let line = head.first_line.clone();
         let bearer = head.field("authorization").map(str::to_owned);
-        self.lock().heads.push(head);
+        if !body.contains(CANARY) {
+            self.lock().heads.push(head);
+        }
         match line.split(' ').collect::<Vec<_>>()[..] {
             ["POST", "/oauth2/token", _] => {
                 self.shared.tokens.fetch_add(1, Ordering::SeqCst);
                 self.shared.arrived.notify_waiters();
                 self.token(body)
+            }
+            ["POST", "/api/v1/api_keys/verify", _] if body.contains(CANARY) => {
+                let reply = self.verify(bearer.as_deref(), &body);
+                self.shared.canaries.fetch_add(1, Ordering::SeqCst);
+                self.shared.arrived.notify_waiters();
+                reply
             }
             ["POST", "/api/v1/api_keys/verify", _] => {
                 self.shared.verified.fetch_add(1, Ordering::SeqCst);
@@ -157,6 +193,12 @@ impl Kinde {
                 } else {
                     unauthorized()
                 }
+            }
+            ["GET", path, _] if path.starts_with("/api/v1/api_keys?") => {
+                let reply = self.list(bearer.as_deref(), path);
+                self.shared.polled.fetch_add(1, Ordering::SeqCst);
+                self.shared.arrived.notify_waiters();
+                reply
             }
             ["GET", path, _] => {
                 self.shared.looked_at.fetch_add(1, Ordering::SeqCst);
@@ -185,6 +227,9 @@ impl Kinde {
         if let Some(accepted) = &mut state.accepted {
             accepted.push(token.clone());
         }
+        if !state.grants {
+            state.scopeless.push(format!("Bearer {token}"));
+        }
         let mut answer = json!({"access_token": token, "token_type": "Bearer"});
         if let Some(lifetime) = state.lifetime {
             answer["expires_in"] = lifetime.into();
@@ -199,6 +244,9 @@ impl Kinde {
         if !self.is_accepted(bearer) {
             return unauthorized();
         }
+        if bearer.is_some_and(|bearer| self.lock().scopeless.iter().any(|known| known == bearer)) {
+            return forbidden();
+        }
         let request: Value = serde_json::from_str(body).expect("JSON");
         assert_eq!(request.as_object().map(|fields| fields.len()), Some(1), "{body}");
         let state = self.lock();
@@ -209,6 +257,48 @@ impl Kinde {
                 Reply::new(status, "application/json", r#"{"errors":[{"code":"INVALID_KEY","message":"x"}]}"#)
             }
         }
+    }
+
+    fn list(&self, bearer: Option<&str>, path: &str) -> Reply {
+        let accepted = self.is_accepted(bearer);
+        let mut state = self.lock();
+        state.polls.push(path.to_owned());
+        if let Some(reply) = &state.list_answer {
+            return reply.clone();
+        }
+        if !accepted {
+            return unauthorized();
+        }
+        let query = path.split_once('?').expect("a query").1;
+        let field = |name: &str| {
+            query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+        };
+        assert_eq!((field("status").as_deref(), field("page_size").as_deref()), (Some("active"), Some("500")));
+        let active = |answer: &Value| answer["is_valid"] == true && answer["status"] == "active";
+        let mut rows: Vec<Value> = (state.keys.iter().filter(|(_, answer)| active(answer)))
+            .map(|(key, answer)| {
+                let suffix = &key[key.len() - 4..];
+                json!({"id": answer["key_id"], "status": "active", "key_prefix": "k_live", "key_suffix": suffix})
+            })
+            .collect();
+        rows.sort_by_key(|row| row["id"].to_string());
+        let (size, paging) = state.pages;
+        let from = match (field("starting_after"), field("next_token")) {
+            (Some(id), None) => rows.iter().position(|row| row["id"] == id.as_str()).map_or(rows.len(), |at| at + 1),
+            (None, Some(token)) => token.strip_prefix("from%20").expect("our token").parse().expect("a number"),
+            (None, None) => 0,
+            both => panic!("{both:?}"),
+        };
+        let page: Vec<Value> = rows.iter().skip(from).take(size).cloned().collect();
+        let more = from + page.len() < rows.len();
+        let mut answer = json!({"code": "OK", "message": "Success", "api_keys": page});
+        match paging {
+            Paging::After => answer["has_more"] = more.into(),
+            Paging::Token => {
+                answer["next_token"] = if more { format!("from {}", from + size).into() } else { Value::Null }
+            }
+        }
+        Reply::json(answer.to_string())
     }
 
     fn is_accepted(&self, bearer: Option<&str>) -> bool {
@@ -250,6 +340,38 @@ impl Kinde {
     /// Answers every verification with this; `None` ends it. An empty reply closes the connection.
     pub fn verify_answers(&self, reply: impl Into<Option<Reply>>) {
         self.lock().verify_answer = reply.into();
+    }
+
+    /// Answers every reading of the list with this; `None` ends it.
+    pub fn list_answers(&self, reply: impl Into<Option<Reply>>) {
+        self.lock().list_answer = reply.into();
+    }
+
+    /// Whether tokens to come get the scope that verifying needs.
+    pub fn grants(&self, scope: bool) {
+        self.lock().grants = scope;
+    }
+
+    pub fn pages_have(&self, keys: usize, paging: Paging) {
+        self.lock().pages = (keys, paging);
+    }
+
+    /// Pages of the list that were asked for.
+    pub fn polled(&self) -> usize {
+        self.shared.polled.load(Ordering::SeqCst)
+    }
+
+    pub fn polls(&self) -> Vec<String> {
+        self.lock().polls.clone()
+    }
+
+    /// Keys that the proxy has verified of its own.
+    pub fn canaries(&self) -> usize {
+        self.shared.canaries.load(Ordering::SeqCst)
+    }
+
+    pub async fn canaries_at_least(&self, count: usize) {
+        self.wait(|kinde| kinde.canaries() >= count).await;
     }
 
     pub fn token_answers(&self, reply: impl Into<Option<Reply>>) {
@@ -349,6 +471,11 @@ impl Kinde {
 
 fn unauthorized() -> Reply {
     Reply::new(401, "application/json", r#"{"errors":[{"code":"UNAUTHORIZED","message":"x"}]}"#)
+}
+
+/// What is said to a token without the scope.
+pub fn forbidden() -> Reply {
+    Reply::new(403, "application/json", r#"{"errors":[{"code":"FORBIDDEN","message":"Scope missing"}]}"#)
 }
 
 /// A JWT that ends `seconds` from now.

@@ -2,22 +2,26 @@
 //! client that can send what no HTTP library would.
 
 mod client;
+mod encode;
 mod kinde;
 mod origin;
 pub mod postgres;
 mod process;
 mod proxy;
 mod tls;
+mod tunnel;
 mod wire;
 
 use std::time::Duration;
 
 pub use client::{Answer, Connection, Request};
-pub use kinde::{BadKey, CLIENT_SECRET, Kinde, jwt};
+pub use encode::{CODINGS, encode, encode_events};
+pub use kinde::{BadKey, CLIENT_SECRET, Kinde, Paging, forbidden, jwt};
 pub use origin::{Origin, Received, Reply};
-pub use process::{Process, keyward, keyward_in, python, ready_address, repository};
+pub use process::{Process, keyward, keyward_in, node_packages, python, ready_address, repository};
 pub use proxy::Proxy;
 pub use tls::{Authority, Certified, shake};
+pub use tunnel::Tunnels;
 pub use wire::{Framing, Head, Reader};
 
 /// Far longer than anything takes that is going to happen.

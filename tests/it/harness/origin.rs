@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use super::wire::{Framing, Head, Reader, io_ok};
 
@@ -97,6 +98,24 @@ impl Origin {
             }
         });
         Self { address, received: Arc::default(), connections }
+    }
+
+    /// Takes one request a connection, tells that it has come, and answers `done` when it is let go.
+    pub async fn held() -> (Self, Arc<Notify>, Arc<Notify>) {
+        let (begun, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (began, release) = (Arc::clone(&begun), Arc::clone(&finish));
+        let origin = Self::raw(move |stream| {
+            let (began, release) = (Arc::clone(&began), Arc::clone(&release));
+            async move {
+                let mut reader = Reader::new(stream);
+                reader.head().await;
+                began.notify_one();
+                release.notified().await;
+                let _ = reader.stream().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone").await;
+            }
+        })
+        .await;
+        (origin, begun, finish)
     }
 
     /// An address where nobody listens: no test uses this part of the loopback network, so the port stays free.

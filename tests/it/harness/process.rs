@@ -119,6 +119,13 @@ pub fn python() -> PathBuf {
         .expect("run the tests by scripts/test.sh, which installs the Python servers that this test needs")
 }
 
+/// The folder with the packages of `tests/package.json`.
+pub fn node_packages() -> PathBuf {
+    std::env::var_os("KEYWARD_TEST_NODE")
+        .map(PathBuf::from)
+        .expect("run the tests by scripts/test.sh, which installs the npm packages that this test needs")
+}
+
 /// The top of the repository.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -126,6 +126,16 @@ impl Proxy {
         found.map_or(0.0, |value| value.parse().expect("a number"))
     }
 
+    /// Waits until nothing is held for inspection any more.
+    pub async fn until_nothing_is_held(&self) {
+        super::within("what was held to be given back", async {
+            while self.metric("keyward_held_bytes").await > 0.0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     pub async fn health(&self, path: &str) -> super::Answer {
         Request::new(self.health, "GET", path).send().await
     }

@@ -3,13 +3,23 @@
 //! No field of its schemas is required, so every one may be missing or null, and unknown ones may come. What is
 //! needed for an answer and is not there makes the answer unclear, which is no answer: an `Err`, with the reason.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::super::store::own_limit;
 use super::moment;
-use crate::policy::{InvalidOwner, Principal, SecretString};
+use crate::keys::KeyLimit;
+use crate::policy::{InvalidOwner, KeyTerms, Principal, SecretString};
+
+/// The longest id and the longest scope: those of Kinde have less than a hundred bytes.
+const LONGEST_WORD: usize = 256;
+
+/// All scopes of a key together: common servers take a header line of 8 KiB.
+const LONGEST_SCOPES: usize = 8000;
 
 /// A key that Kinde calls valid.
 #[derive(Debug)]
@@ -19,12 +29,16 @@ pub(super) struct Owner {
     user_id: Option<String>,
     scopes: Vec<String>,
     expires: Option<std::time::SystemTime>,
+    terms: KeyTerms,
+    /// The APIs that it is for, where the answer tells.
+    pub(super) api_ids: Option<Vec<String>>,
 }
 
 impl Owner {
     pub(super) fn principal(&self) -> Result<Principal, InvalidOwner> {
         let (org, user) = (self.org_code.as_deref(), self.user_id.as_deref());
-        Principal::new(&self.key_id, org, user, &self.scopes, self.expires)
+        let principal = Principal::new(&self.key_id, org, user, &self.scopes, self.expires)?;
+        Ok(principal.under(self.terms.clone()))
     }
 }
 
@@ -40,6 +54,32 @@ struct Verification {
     // Announced, but in no schema yet.
     expires_on: Option<Value>,
     expires_at: Option<Value>,
+    // What a key service of ours adds.
+    api_ids: Option<Vec<String>>,
+    allow_from: Option<Vec<String>>,
+    limit: Option<OwnLimit>,
+}
+
+#[derive(Deserialize)]
+struct OwnLimit {
+    requests: u64,
+    per_ms: u64,
+}
+
+/// What the key demands of each request. One that cannot be read must not become none.
+fn terms(allow_from: Option<Vec<String>>, limit: Option<OwnLimit>) -> Result<KeyTerms, String> {
+    let range = |text: &String| text.parse().map_err(|_| "`allow_from` has something else than networks".to_owned());
+    let allow_from: Vec<IpNet> = allow_from.iter().flatten().map(range).collect::<Result<_, _>>()?;
+    let limit = match limit {
+        None => None,
+        // As the store has them, so that the bucket's arithmetic holds.
+        Some(OwnLimit { requests, per_ms }) => {
+            let per = Duration::from_millis(per_ms);
+            KeyLimit::new(requests, per).map_err(|_| "`limit` is no limit".to_owned())?;
+            Some(Arc::new(own_limit(requests, per)))
+        }
+    };
+    Ok(KeyTerms { allow_from: allow_from.into(), limit, uses: None })
 }
 
 /// Reads the body of a 200: the key's owner, or `None` for a key that Kinde calls invalid.
@@ -55,14 +95,99 @@ pub(super) fn verdict(body: &[u8]) -> Result<Option<Owner>, String> {
     }
     let key_id = answer.key_id.filter(|id| !id.is_empty()).ok_or("`key_id` is missing")?;
     let scopes = answer.scopes.unwrap_or_default();
-    if scopes.iter().any(|scope| scope.is_empty() || scope.contains(' ')) {
-        // In a header, one scope with a space would be two.
-        return Err("a scope is no word".to_owned());
+    let none = String::new();
+    let owner = [("key_id", &key_id), ("org_code", answer.org_code.as_ref().unwrap_or(&none))];
+    let owner = owner.into_iter().chain([("user_id", answer.user_id.as_ref().unwrap_or(&none))]);
+    for (name, value) in owner.chain(scopes.iter().map(|scope| ("scopes", scope))) {
+        is_word(name, value)?;
     }
-    // A date that cannot be read refuses nobody: Kinde has just called the key valid.
-    let expires = [answer.expires_on, answer.expires_at].into_iter().flatten();
-    let expires = expires.filter_map(|date| moment::parse(date.as_str()?)).min();
-    Ok(Some(Owner { key_id, org_code: answer.org_code, user_id: answer.user_id, scopes, expires }))
+    if scopes.iter().any(String::is_empty) {
+        return Err("`scopes` has an empty one".to_owned());
+    }
+    if scopes.iter().map(|scope| scope.len() + 1).sum::<usize>() > LONGEST_SCOPES {
+        return Err(format!("`scopes` are more than {LONGEST_SCOPES} bytes, which no header holds"));
+    }
+    // A date that cannot be read may have passed: it is not ignored.
+    let mut expires = None;
+    for (name, date) in [("expires_on", answer.expires_on), ("expires_at", answer.expires_at)] {
+        let Some(date) = date else { continue };
+        let date = date.as_str().and_then(moment::parse);
+        let date = date.ok_or_else(|| format!("`{name}` of {} is no date that can be read", shown(&key_id)))?;
+        expires = Some(expires.map_or(date, |earliest: std::time::SystemTime| earliest.min(date)));
+    }
+    let terms = terms(answer.allow_from, answer.limit)?;
+    let (org_code, user_id, api_ids) = (answer.org_code, answer.user_id, answer.api_ids);
+    Ok(Some(Owner { key_id, org_code, user_id, scopes, expires, terms, api_ids }))
+}
+
+/// What goes into headers, metrics of others and logs: each is one word of bounded length.
+fn is_word(name: &str, value: &str) -> Result<(), String> {
+    if value.len() > LONGEST_WORD {
+        return Err(format!("`{name}` is longer than {LONGEST_WORD} bytes"));
+    }
+    // In a header, one scope with a space would be two.
+    if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("`{name}` is not visible ASCII without spaces"));
+    }
+    Ok(())
+}
+
+/// Whether an id can stand in a path as it is.
+pub(super) fn is_plain(id: &str) -> bool {
+    !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
+/// An id for the log, if it is one.
+fn shown(id: &str) -> &str {
+    if is_plain(id) { id } else { "a key" }
+}
+
+/// A key in the list of active ones.
+#[derive(Debug)]
+pub(in crate::auth) struct Listed {
+    pub(in crate::auth) id: String,
+    /// The last four characters of the key itself.
+    pub(in crate::auth) suffix: Option<String>,
+}
+
+/// Where the list goes on. Kinde's documents know two ways.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::auth) enum Next {
+    Token(String),
+    After(String),
+}
+
+/// A page of the list of active keys, and where the next one begins.
+pub(super) fn page(body: &[u8]) -> Result<(Vec<Listed>, Option<Next>), String> {
+    #[derive(Deserialize)]
+    struct Page {
+        api_keys: Option<Vec<Row>>,
+        has_more: Option<bool>,
+        next_token: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Row {
+        id: Option<String>,
+        status: Option<String>,
+        key_suffix: Option<String>,
+    }
+    let page: Page = json(body)?;
+    let rows = page.api_keys.ok_or("`api_keys` is missing")?;
+    let last = rows.last().and_then(|row| row.id.clone());
+    let next = match (page.next_token.filter(|token| !token.is_empty()), page.has_more) {
+        (Some(token), _) => Some(Next::Token(token)),
+        (None, Some(true)) => Some(Next::After(last.ok_or("it has more, and does not say behind what")?)),
+        (None, _) => None,
+    };
+    let mut keys = Vec::with_capacity(rows.len());
+    for Row { id, status, key_suffix } in rows {
+        let id = id.ok_or("a key without `id`")?;
+        // The question asks for active ones only; whether that is heeded is not documented.
+        if status.is_none_or(|status| status == "active") {
+            keys.push(Listed { id, suffix: key_suffix });
+        }
+    }
+    Ok((keys, next))
 }
 
 /// Whether a body is a JSON object, as all of Kinde's are, and not the page of something on the way.

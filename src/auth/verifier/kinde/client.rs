@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -19,12 +19,13 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, crypto::ring};
 
+use super::Failure;
+use super::link::{Answering, Exchange, Reply};
+use super::tunnel::ForwardProxy;
 use crate::auth::VerifierError;
 use crate::time::Clock;
 use crate::trust::{TrustedCertificates, system_roots};
 
-/// The largest answer that is read; real ones have less than 1 KiB.
-const MAX_ANSWER: usize = 64 << 10;
 const MAX_HEAD: usize = 32 << 10;
 
 /// Idle connections that are kept, and for how long.
@@ -53,19 +54,23 @@ impl fmt::Display for Origin {
     }
 }
 
-/// An answer.
-#[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) status: StatusCode,
-    /// What the answer says about when to ask again.
-    pub(super) reset: Option<Duration>,
-    pub(super) body: Bytes,
+impl Origin {
+    /// `host:port`, always with the port.
+    fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
 }
 
-pub(super) struct Client {
+/// A client for one origin.
+pub struct Client {
     origin: Origin,
     host_header: HeaderValue,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    proxy: Option<ForwardProxy>,
     clock: Clock,
     /// The lock is held for a push or a pop.
     state: Mutex<State>,
@@ -88,61 +93,112 @@ impl fmt::Debug for Client {
 enum Failed {
     /// The connection failed before it answered.
     Connection(String),
-    Answer(String),
+    /// Another attempt would come to the same.
+    Finally(Failure),
+}
+
+impl Failed {
+    fn answer(why: String) -> Self {
+        Self::Finally(Failure::Away(why))
+    }
+}
+
+impl From<Failed> for Failure {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Connection(why) => Self::Away(why),
+            Failed::Finally(failure) => failure,
+        }
+    }
+}
+
+impl Exchange for Client {
+    fn exchange(&self, request: Request<Full<Bytes>>, limit: usize) -> Answering<'_> {
+        Box::pin(self.send(request, limit))
+    }
 }
 
 impl Client {
-    pub(super) fn new(origin: Origin, ca: Option<&TrustedCertificates>, clock: Clock) -> Result<Self, VerifierError> {
+    pub fn new(
+        origin: Origin,
+        ca: Option<&TrustedCertificates>,
+        proxy: Option<ForwardProxy>,
+        clock: Clock,
+    ) -> Result<Self, VerifierError> {
         let tls = origin.tls.then(|| connector(&origin.host, ca)).transpose().map_err(VerifierError::new)?;
         let text = origin.to_string();
         let authority = text.split("://").nth(1).unwrap_or_default();
         let host_header = HeaderValue::from_str(authority).map_err(|error| VerifierError::new(error.to_string()))?;
-        Ok(Self { origin, host_header, tls, clock, state: Mutex::default() })
+        Ok(Self { origin, host_header, tls, proxy, clock, state: Mutex::default() })
     }
 
     /// Sends a request to the origin. Calls only what can be repeated.
-    pub(super) async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Reply, String> {
+    async fn send(&self, mut request: Request<Full<Bytes>>, limit: usize) -> Result<Reply, Failure> {
         request.headers_mut().insert(header::HOST, self.host_header.clone());
         let pooled = self.checkout();
         let was_pooled = pooled.is_some();
-        match self.attempt(pooled, request.clone()).await {
+        match self.attempt(pooled, request.clone(), limit).await {
             Ok(reply) => {
                 let mut state = self.lock();
                 state.spent = state.spent.saturating_sub(1);
                 Ok(reply)
             }
-            Err(Failed::Answer(why)) => Err(why),
+            Err(Failed::Finally(failure)) => Err(failure),
             // A pooled connection that turns out to be closed says nothing about the origin.
             Err(Failed::Connection(why)) if was_pooled || self.may_retry() => {
                 tracing::debug!(%why, "sending once more");
-                self.attempt(None, request).await.map_err(|(Failed::Connection(why) | Failed::Answer(why))| why)
+                Ok(self.attempt(None, request, limit).await?)
             }
-            Err(Failed::Connection(why)) => Err(why),
+            Err(failed @ Failed::Connection(_)) => Err(failed.into()),
         }
+    }
+
+    /// Sends a request on a connection of its own, once, and leaves the body of the answer to be read.
+    pub(super) async fn open(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
+        request.headers_mut().insert(header::HOST, self.host_header.clone());
+        let mut sender = self.connect().await.map_err(|failed| Failure::from(failed).to_string())?;
+        sender.send_request(request).await.map_err(|error| error_chain(&error))
+    }
+
+    /// Sends a request that must not be sent twice; reads at most `most` bytes of its answer.
+    pub async fn send_once(&self, request: Request<Full<Bytes>>, most: usize) -> Result<Reply, String> {
+        read(self.open(request).await?, most).await
     }
 
     async fn attempt(
         &self,
         pooled: Option<SendRequest<Full<Bytes>>>,
         request: Request<Full<Bytes>>,
+        limit: usize,
     ) -> Result<Reply, Failed> {
         let mut sender = match pooled {
             Some(sender) => sender,
-            None => self.connect().await.map_err(Failed::Connection)?,
+            None => self.connect().await?,
         };
         let response = sender.send_request(request).await.map_err(|error| Failed::Connection(error_chain(&error)))?;
-        let reply = read(response).await.map_err(Failed::Answer)?;
+        let reply = read(response, limit).await.map_err(Failed::answer)?;
         self.put(sender);
         Ok(reply)
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
-        let address = (&*self.origin.host, self.origin.port);
-        let failed =
-            |what: &str, error: &dyn std::error::Error| format!("{what} {}: {}", self.origin, error_chain(error));
-        let stream = TcpStream::connect(address).await.map_err(|error| failed("cannot connect to", &error))?;
-        // A request is written at once; waiting to fill a segment only delays it.
-        stream.set_nodelay(true).map_err(|error| failed("cannot connect to", &error))?;
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Failed> {
+        let failed = |what: &str, error: &dyn std::error::Error| {
+            Failed::Connection(format!("{what} {}: {}", self.origin, error_chain(error)))
+        };
+        let stream = match &self.proxy {
+            None => {
+                let address = (&*self.origin.host, self.origin.port);
+                let stream = TcpStream::connect(address).await.map_err(|error| failed("cannot connect to", &error))?;
+                // A request is written at once; waiting to fill a segment only delays it.
+                stream.set_nodelay(true).map_err(|error| failed("cannot connect to", &error))?;
+                stream
+            }
+            Some(proxy) => match proxy.connect(&self.origin.authority()).await {
+                Ok(stream) => stream,
+                Err(Failure::Away(why)) => return Err(Failed::Connection(why)),
+                Err(failure) => return Err(Failed::Finally(failure)),
+            },
+        };
         match &self.tls {
             None => handshake(TokioIo::new(stream)).await,
             Some((connector, name)) => {
@@ -150,6 +206,7 @@ impl Client {
                 handshake(TokioIo::new(stream.map_err(|error| failed("no TLS with", &error))?)).await
             }
         }
+        .map_err(Failed::Connection)
     }
 
     fn checkout(&self) -> Option<SendRequest<Full<Bytes>>> {
@@ -192,11 +249,11 @@ async fn handshake(io: impl Read + Write + Unpin + Send + 'static) -> Result<Sen
     Ok(sender)
 }
 
-async fn read(response: Response<Incoming>) -> Result<Reply, String> {
+async fn read(response: Response<Incoming>, limit: usize) -> Result<Reply, String> {
     let (head, body) = response.into_parts();
-    let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
+    let body = Limited::new(body, limit).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
-            format!("an answer of more than {MAX_ANSWER} bytes")
+            format!("an answer of more than {limit} bytes")
         } else {
             format!("the answer broke off: {}", error_chain(&*error))
         }

@@ -4,15 +4,18 @@
 //! shortly before its end by a call of its own, at a moment that differs between proxies.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
+use tokio::sync::OwnedMutexGuard;
 use zeroize::Zeroizing;
 
-use super::{Failure, Link, VerifierError, Wiped, answer};
+use super::link::Link;
+use super::{Failure, MAX_ANSWER, VerifierError, Wiped, answer, escape};
 use crate::auth::chance::Chance;
 use crate::observe::Metrics;
 use crate::policy::SecretString;
@@ -32,8 +35,12 @@ pub(super) struct Token {
     issued: Instant,
     refresh_from: Option<Instant>,
     ends: Option<Instant>,
-    accepted: Mutex<Option<Instant>>,
+    accepted: AtomicBool,
+    trial: tokio::sync::Mutex<Trial>,
 }
+
+/// The last call that was made to see whether a token is accepted: its place among all events, and what it showed.
+type Trial = Option<(u64, Result<bool, Failure>)>;
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,17 +52,17 @@ impl Token {
     /// A token that is never renewed.
     pub(super) fn fixed(text: &SecretString, now: Instant) -> Result<Self, VerifierError> {
         let header = bearer(text).ok_or_else(|| VerifierError::new("the token cannot stand in a header"))?;
-        Ok(Self { header, issued: now, refresh_from: None, ends: None, accepted: Mutex::default() })
+        Ok(Self::new(header, now, None, None))
     }
 
     fn issued(issued: &answer::Issued, now: Instant, chance: Chance) -> Option<Self> {
-        Some(Self {
-            header: bearer(&issued.text)?,
-            issued: now,
-            refresh_from: Some(now + chance.near_the_end_of(issued.lifetime)),
-            ends: Some(now + issued.lifetime.mul_f64(0.99)),
-            accepted: Mutex::default(),
-        })
+        let refresh_from = now + chance.late_in(issued.lifetime);
+        let ends = now + issued.lifetime.mul_f64(0.99);
+        Some(Self::new(bearer(&issued.text)?, now, Some(refresh_from), Some(ends)))
+    }
+
+    fn new(header: HeaderValue, issued: Instant, refresh_from: Option<Instant>, ends: Option<Instant>) -> Self {
+        Self { header, issued, refresh_from, ends, accepted: AtomicBool::new(false), trial: Default::default() }
     }
 
     pub(super) fn header(&self) -> &HeaderValue {
@@ -63,18 +70,17 @@ impl Token {
     }
 
     /// Notes that a call with this token was accepted.
-    pub(super) fn accepted(&self, now: Instant) {
-        *self.accepted.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-    }
-
-    /// Whether a call was accepted no longer than `trust` ago.
-    pub(super) fn was_accepted(&self, now: Instant, trust: Duration) -> bool {
-        let accepted = *self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
-        accepted.is_some_and(|at| now.saturating_duration_since(at) < trust)
+    pub(super) fn accepted(&self) {
+        self.accepted.store(true, Ordering::Relaxed);
     }
 
     fn was_ever_accepted(&self) -> bool {
-        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Held while the token is tried, so that many who doubt it try it once.
+    pub(super) fn trial(&self) -> &tokio::sync::Mutex<Trial> {
+        &self.trial
     }
 
     fn is_alive(&self, now: Instant) -> bool {
@@ -121,16 +127,16 @@ impl TokenSource {
             }
             return Ok(token);
         }
-        let _fetching = self.fetching.lock().await;
+        let fetching = Arc::clone(&self.fetching).lock_owned().await;
         match self.alive() {
             Some(token) => Ok(token),
-            None => self.fetch().await,
+            None => self.fetch_for(fetching).await,
         }
     }
 
     /// Another token than `old`, which Kinde has rejected.
-    pub(super) async fn renew(&self, old: &Arc<Token>) -> Result<Arc<Token>, Failure> {
-        let _fetching = self.fetching.lock().await;
+    pub(super) async fn renew(self: &Arc<Self>, old: &Arc<Token>) -> Result<Arc<Token>, Failure> {
+        let fetching = Arc::clone(&self.fetching).lock_owned().await;
         if let Some(token) = self.alive().filter(|token| !Arc::ptr_eq(token, old)) {
             return Ok(token);
         }
@@ -145,7 +151,18 @@ impl TokenSource {
             return Err(super::not_accepted());
         }
         self.lock().useless += 1;
-        self.fetch().await
+        self.fetch_for(fetching).await
+    }
+
+    /// Fetches a token, also when whoever asks for it goes away: it is paid for.
+    async fn fetch_for(self: &Arc<Self>, fetching: OwnedMutexGuard<()>) -> Result<Arc<Token>, Failure> {
+        let source = Arc::clone(self);
+        let fetched = tokio::spawn(async move {
+            let fetched = source.fetch().await;
+            drop(fetching);
+            fetched
+        });
+        fetched.await.unwrap_or_else(|_| Err(Failure::Away("the token request was abandoned".to_owned())))
     }
 
     /// Fetches the next token in the background, unless somebody does or has just failed to.
@@ -201,13 +218,13 @@ impl TokenSource {
         *request.uri_mut() = http::Uri::from_static("/oauth2/token");
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         request.headers_mut().insert(header::CONTENT_TYPE, form);
-        let reply = self.link.send(request).await?;
+        let reply = self.link.send(request, MAX_ANSWER).await?;
         match reply.status {
             StatusCode::OK => {
                 let now = self.link.clock.now();
                 let unclear = |why| Failure::Away(format!("the token endpoint's answer is unclear: {why}"));
                 let issued = answer::issued(&reply.body, now.wall).map_err(unclear)?;
-                Token::issued(&issued, now.monotonic, Chance::draw())
+                Token::issued(&issued, now.monotonic, self.link.lots.draw())
                     .ok_or_else(|| unclear("the token cannot stand in a header".to_owned()))
             }
             status if status.is_client_error() => {
@@ -261,14 +278,7 @@ pub(super) fn form(id: &str, secret: &SecretString, audience: &str) -> Bytes {
         }
         body.extend_from_slice(name.as_bytes());
         body.push(b'=');
-        for &byte in value.as_bytes() {
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-                body.push(byte);
-            } else {
-                const HEX: &[u8; 16] = b"0123456789ABCDEF";
-                body.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-            }
-        }
+        escape(value.as_bytes(), &mut body);
     }
     Bytes::from_owner(Wiped(body))
 }

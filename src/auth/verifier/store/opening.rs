@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::VerifierError;
-use crate::auth::chance::Chance;
+use crate::auth::chance::Lots;
 use crate::keys::{ChangeWatch, Peppers, Store, StoreError, StorePlace};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -36,9 +36,9 @@ impl Opening {
         let (told, attempts) = sync_channel(0);
         let (place, peppers) = (place.clone(), peppers.clone());
         let work = move || {
-            let mut longest = FIRST_PAUSE;
+            let (lots, mut longest) = (Lots::default(), FIRST_PAUSE);
             loop {
-                thread::sleep(Chance::draw().anywhere_in(longest));
+                thread::sleep(lots.draw().anywhere_in(longest));
                 longest = (longest * 2).min(LONGEST_PAUSE);
                 let attempt = open(&place, &peppers).map_err(VerifierError::from);
                 let is_done = attempt.is_ok();

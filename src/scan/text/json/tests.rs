@@ -2,7 +2,7 @@ use proptest::{prelude::*, sample::select};
 use serde_json::Value;
 
 use super::*;
-use crate::scan::testing::{chunks, cuts};
+use crate::scan::testing::{chunks, config, cuts};
 
 /// What a sink was told, put together again.
 #[derive(Debug, Default, PartialEq)]
@@ -124,7 +124,7 @@ fn document() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(10_000))]
+    #![proptest_config(config(100_000))]
 
     #[test]
     fn strings_are_those_that_serde_reads(document in document(), cuts in cuts()) {

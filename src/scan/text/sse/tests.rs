@@ -3,7 +3,7 @@
 use proptest::{prelude::*, sample::select};
 
 use super::*;
-use crate::scan::testing::{chunks, cuts};
+use crate::scan::testing::{chunks, config, cuts};
 
 /// Splits a stream that arrives in `chunks`.
 fn split<'a>(framing: Framing, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Frame> {
@@ -103,7 +103,7 @@ fn every_way_to_write_a_line() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
+    #![proptest_config(config(100_000))]
 
     #[test]
     fn frames_are_those_of_the_standard_however_the_stream_is_cut(
