@@ -2,9 +2,9 @@
 # Runs every test: `scripts/test.sh [arguments of cargo test]`.
 #
 # From a fresh clone on Debian, as root or with sudo, it first installs what is missing: a C compiler (SQLite is built
-# from source), curl, openssl, Python with venv (the examples run under real gunicorn and uvicorn), and Node with npm (the
-# official SDKs, and the vectors of the source document's rules). It says so in a line each; the next run finds everything
-# in place.
+# from source), curl, openssl, PostgreSQL (the tests start servers of their own and never use the one of the package),
+# Python with venv (the examples run under real gunicorn and uvicorn), and Node with npm (the official SDKs, and the
+# vectors of the source document's rules). It says so in a line each; the next run finds everything in place.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -44,6 +44,7 @@ command -v cargo >/dev/null || fail "cargo is missing. Get Rust from https://rus
 command -v cc >/dev/null || apt_install gcc libc6-dev
 command -v curl >/dev/null || apt_install curl
 command -v openssl >/dev/null || apt_install openssl
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || apt_install postgresql
 
 python=python3
 usable_python "$python" || python=/usr/bin/python3

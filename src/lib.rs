@@ -42,6 +42,8 @@ pub mod policy;
 
 pub mod headers;
 
+pub mod trust;
+
 pub mod keys;
 
 pub mod limit;

@@ -284,7 +284,7 @@ fn verifier(
             let prefix = KeyPrefix::new(&store.prefix).map_err(|error| VerifierError::new(error.to_string()))?;
             let peppers = Peppers::new(&store.peppers).map_err(|error| VerifierError::new(error.to_string()))?;
             let metrics = Arc::clone(metrics);
-            let started = StoreVerifier::start(&store.path, prefix, peppers, clock.clone(), metrics, on_change);
+            let started = StoreVerifier::start(&store.place, prefix, peppers, clock.clone(), metrics, on_change);
             Verifier::Store(Arc::new(started?))
         }
         VerifierSpec::Kinde(kinde) => {
@@ -301,8 +301,8 @@ fn verifier(
 /// Opens the store for a change. Never makes one: who verifies has made it.
 fn opener(spec: &StoreSpec) -> Result<key_service::Open, VerifierError> {
     let peppers = Peppers::new(&spec.peppers).map_err(|error| VerifierError::new(error.to_string()))?;
-    let path = spec.path.clone();
-    Ok(Arc::new(move || Store::open_existing(&path, peppers.clone())))
+    let place = spec.place.clone();
+    Ok(Arc::new(move || Store::open_existing(&place, peppers.clone())))
 }
 
 fn bind_listener(address: &ListenAddress) -> io::Result<Listener> {

@@ -20,7 +20,7 @@ pub use credential::{Credential, KeyText, take_credential};
 pub use permit::{Authenticated, Denied, Permit};
 pub use verifier::{
     Credentials, ForwardProxy, KindeSpec, KindeVerifier, LookedUp, Origin, ProxyCredentials, ServiceClient,
-    StoreVerifier, Trouble, TroubleReport, TrustedCertificates, Verifier, VerifierError,
+    StoreVerifier, Trouble, TroubleReport, Verifier, VerifierError,
 };
 
 use std::net::IpAddr;

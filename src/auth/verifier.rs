@@ -11,7 +11,7 @@ mod uses;
 pub(super) use kinde::MemoryKinde;
 pub use kinde::{
     Credentials, ForwardProxy, KindeSpec, KindeVerifier, Origin, ProxyCredentials, ServiceClient, Trouble,
-    TroubleReport, TrustedCertificates,
+    TroubleReport,
 };
 pub(super) use kinde::{Failure, Next};
 pub use store::{LookedUp, StoreVerifier};

@@ -94,7 +94,7 @@ fn create_keys(compiled: &Compiled, clock: &Clock) -> Result<Keys, Failure> {
         return Err(Failure::Other("the demo makes keys in a store".to_owned()));
     };
     let prefix = KeyPrefix::new(&spec.prefix).map_err(Failure::other)?;
-    let mut store = Store::open(&spec.path, Peppers::default()).map_err(Failure::other)?;
+    let mut store = Store::open(&spec.place, Peppers::default()).map_err(Failure::other)?;
     let mut create = |name: &str, org_code: Option<&str>, user_id: Option<&str>| {
         let scopes = SCOPES.map(str::to_owned).to_vec();
         let key = NewKey::new(name, org_code, user_id, &scopes).map_err(Failure::other)?;

@@ -10,15 +10,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, Write};
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::config::AdminSpec;
 use crate::key_service::token_digest;
 use crate::keys::{
     CreatedKey, ImportError, InvalidKey, KeyFilter, KeyId, KeyOptions, KeyPage, KeyPrefix, KeyRecord, KeySecret,
-    KeyStatus, NewKey, NotAKeyId, Peppers, Reason, Revocation, Rotation, Store, StoreError, SystemRandom, looks_valid,
-    read_import, rfc3339,
+    KeyStatus, NewKey, NotAKeyId, Peppers, Reason, Revocation, Rotation, Store, StoreError, StorePlace, SystemRandom,
+    looks_valid, read_import, rfc3339,
 };
 
 mod args;
@@ -34,7 +33,7 @@ use remote::Remote;
 
 /// The store of the configuration, and the moment.
 pub struct Target<'a> {
-    pub path: &'a Path,
+    pub place: &'a StorePlace,
     pub prefix: &'a KeyPrefix,
     pub peppers: &'a Peppers,
     pub now: SystemTime,
@@ -42,7 +41,7 @@ pub struct Target<'a> {
 
 impl Target<'_> {
     fn open(&self) -> Result<Store, StoreError> {
-        Store::open_existing(self.path, self.peppers.clone())
+        Store::open_existing(self.place, self.peppers.clone())
     }
 }
 
@@ -56,7 +55,7 @@ impl Source<'_> {
     fn create(&self, new: &NewKey) -> Result<CreatedKey, KeysError> {
         match self {
             Self::Store(at) => {
-                let mut store = Store::open(at.path, at.peppers.clone())?;
+                let mut store = Store::open(at.place, at.peppers.clone())?;
                 Ok(store.create(new, at.prefix, at.now, &mut SystemRandom)?)
             }
             Self::Service(remote) => remote.create(new).map_err(KeysError::Service),
@@ -93,7 +92,7 @@ impl Source<'_> {
 
     fn unknown(&self, id: KeyId) -> KeysError {
         let store = match self {
-            Self::Store(at) => at.path.display().to_string(),
+            Self::Store(at) => at.place.to_string(),
             Self::Service(remote) => remote.url().to_owned(),
         };
         KeysError::Unknown { id, store }
@@ -234,7 +233,7 @@ fn revoke(args: &RevokeArgs, source: &Source<'_>, out: &mut dyn Write) -> Result
 fn import(args: &ImportArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
     let file = File::open(&args.file).map_err(ImportError::Read)?;
     let keys = read_import(&mut BufReader::new(file), target.now)?;
-    let imported = Store::open(target.path, target.peppers.clone())?.import(&keys, target.now)?;
+    let imported = Store::open(target.place, target.peppers.clone())?.import(&keys, target.now)?;
     let counts = [("added", imported.added as u64), ("known", imported.known as u64)];
     if args.common.json {
         show::counts_json(&counts, out)?;

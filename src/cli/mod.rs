@@ -124,7 +124,7 @@ fn manage_keys(command: &keys::KeysCommand) -> Result<(), Failure> {
     let prefix = KeyPrefix::new(&store.prefix).map_err(Failure::other)?;
     let peppers = Peppers::new(&store.peppers).map_err(Failure::other)?;
     let now = Clock::system().now().wall;
-    let target = keys::Target { path: &store.path, prefix: &prefix, peppers: &peppers, now };
+    let target = keys::Target { place: &store.place, prefix: &prefix, peppers: &peppers, now };
     keys::run(command, &target, process.admin.as_ref(), out).map_err(Failure::other)
 }
 

@@ -30,7 +30,7 @@ mod written;
 pub use mistake::{Mistake, Mistakes, Position};
 pub use process::{
     Address, AdminSpec, BadAddress, CacheSpec, Credentials, HealthSpec, KindeSpec, ListenAddress, MAX_HEADERS, Origin,
-    Process, ServeSpec, StoreSpec, TrustedCertificates, UsageOutput, VerifierSpec,
+    PostgresSpec, Process, ServeSpec, StorePlace, StoreSpec, TrustedCertificates, UsageOutput, VerifierSpec,
 };
 pub use table::{route_table, summary};
 pub use units::parse_duration;

@@ -1,6 +1,5 @@
 //! What a process is started with. A reload cannot change it; whoever reloads compares two of these.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::key_service::Tokens;
@@ -8,8 +7,10 @@ use crate::listener::TlsSpec;
 use crate::policy::SecretString;
 
 pub use super::address::{Address, BadAddress, ListenAddress};
-pub use crate::auth::{CacheSpec, Credentials, ForwardProxy, KindeSpec, Origin, ProxyCredentials, TrustedCertificates};
+pub use crate::auth::{CacheSpec, Credentials, ForwardProxy, KindeSpec, Origin, ProxyCredentials};
+pub use crate::keys::{PostgresSpec, PostgresTls, StorePlace};
 pub use crate::observe::UsageOutput;
+pub use crate::trust::TrustedCertificates;
 
 /// More header fields than any client sends; a message with more is refused by the HTTP layer.
 pub const MAX_HEADERS: usize = 100;
@@ -122,8 +123,7 @@ pub enum VerifierSpec {
 /// The embedded key store.
 #[derive(Clone, Debug)]
 pub struct StoreSpec {
-    /// The SQLite file.
-    pub path: PathBuf,
+    pub place: StorePlace,
     /// What new keys begin with.
     pub prefix: String,
     /// Secrets that the digests of keys are computed with, the present one first.
@@ -134,7 +134,7 @@ impl PartialEq for StoreSpec {
     /// As that of [`AdminSpec`].
     fn eq(&self, other: &Self) -> bool {
         let peppers = self.peppers.iter().map(SecretString::expose);
-        self.path == other.path
+        self.place == other.place
             && self.prefix == other.prefix
             && peppers.eq(other.peppers.iter().map(SecretString::expose))
     }

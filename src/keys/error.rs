@@ -1,4 +1,4 @@
-//! Why the store could not do what it was asked: what failed, on which file, and what to do about it.
+//! Why the store could not do what it was asked: what failed, on which database, and what to do about it.
 //!
 //! Invariant: no error carries a key, a digest or a caller's text.
 
@@ -53,7 +53,7 @@ pub enum Fault {
     Missing,
     /// The path names something else than a regular file, or a file of another format.
     NotADatabase,
-    /// A SQLite database, but another application's.
+    /// Another application's database.
     Foreign,
     /// Written by a later release, whose rules this one does not know.
     Newer { found: i64, known: i64 },
@@ -77,7 +77,21 @@ pub enum Fault {
     Taken,
     /// There was no randomness to make a key from.
     Random(RandomError),
-    /// Anything else that the operating system or SQLite reports.
+    /// PostgreSQL cannot be reached, or does not let us in.
+    Unreachable(Cause),
+    /// The connection to PostgreSQL failed while it was used. What was being changed may be changed or not.
+    Lost,
+    /// PostgreSQL took too long. What was being changed may be changed or not.
+    TimedOut,
+    /// The connection does not hear of changes.
+    Deaf,
+    /// The PostgreSQL database holds no store.
+    NoStore,
+    /// The role may not do this in PostgreSQL.
+    Forbidden(Cause),
+    /// Other changes were in the way, again and again.
+    Conflict,
+    /// Anything else that the operating system or the database reports.
     Failed(Cause),
 }
 
@@ -86,6 +100,8 @@ pub enum Fault {
 pub enum Cause {
     Io(io::Error),
     Sqlite(rusqlite::Error),
+    /// PostgreSQL's or its driver's words, without a row's values.
+    Postgres(String),
     /// A column whose value makes no sense.
     Column(&'static str),
 }
@@ -99,7 +115,7 @@ impl fmt::Display for Fault {
             ),
             Self::NotADatabase => f.write_str("this is not a key store; name another file in `keys.store.url`"),
             Self::Foreign => {
-                f.write_str("this is another application's SQLite database; name another file in `keys.store.url`")
+                f.write_str("this is another application's database; name another one in `keys.store.url`")
             }
             Self::Newer { found, known } => write!(
                 f,
@@ -127,6 +143,24 @@ impl fmt::Display for Fault {
             ),
             Self::Taken => f.write_str("what should be new is there already"),
             Self::Random(error) => write!(f, "{error}"),
+            Self::Unreachable(cause) => {
+                write!(f, "PostgreSQL cannot be used ({cause}); check `keys.store.url` and `password`, and the server")
+            }
+            Self::Lost => f.write_str("the connection to PostgreSQL was lost; try again"),
+            Self::TimedOut => f.write_str("PostgreSQL did not answer in time; try again, and look at the server"),
+            Self::Deaf => f.write_str(
+                "the connection does not hear of revoked keys, as behind a pooler that shares connections between \
+                 transactions; name the server itself in `keys.store.url`, or have the pooler keep sessions",
+            ),
+            Self::NoStore => f.write_str(
+                "this database holds no key store; correct `keys.store.url`, or create a first key to create the store",
+            ),
+            Self::Forbidden(cause) => write!(
+                f,
+                "its role may not do this ({cause}); grant it SELECT, INSERT, UPDATE and DELETE on the store's tables, \
+                 and to make the store or bring it to a new schema CREATE on the schema"
+            ),
+            Self::Conflict => f.write_str("other changes were in the way, again and again; try again"),
             Self::Failed(cause) => write!(f, "{cause}"),
         }
     }
@@ -137,6 +171,7 @@ impl fmt::Display for Cause {
         match self {
             Self::Io(error) => error.fmt(f),
             Self::Sqlite(error) => error.fmt(f),
+            Self::Postgres(text) => f.write_str(text),
             Self::Column(name) => write!(f, "the value of `{name}` makes no sense"),
         }
     }

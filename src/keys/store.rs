@@ -5,9 +5,9 @@
 //! Invariants: a change is durable when its call returns `Ok`. A key's text is never part of a statement. What the
 //! configured peppers cannot tell is an error, never an unknown key.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use super::digest::Digest;
 use super::engine::{Added, Engine, NewRow, Restated, RotateOutcome, RotateRow, UseRow};
 use super::error::{Fault, StoreError};
 use super::file;
@@ -16,6 +16,8 @@ use super::import::{ImportError, Imported, ImportedKey};
 use super::instant::{from_millis, to_millis};
 use super::new::{NewKey, Reason};
 use super::pepper::{Candidates, Peppers, Scheme};
+use super::place::StorePlace;
+use super::postgres::Postgres;
 use super::random::Random;
 use super::record::{KeyId, KeyKind, KeyRecord, KeyStatus};
 use super::sql;
@@ -136,24 +138,26 @@ pub enum Standing {
 }
 
 impl Store {
-    /// Opens the store at `path`, and makes it if there is none. A new file is private to its owner.
-    pub fn open(path: &Path, peppers: Peppers) -> Result<Self, StoreError> {
-        Self::open_at(path, peppers, file::create_private)
+    /// Opens the store at `place`, and makes it if there is none. A new file is private to its owner.
+    pub fn open(place: impl Into<StorePlace>, peppers: Peppers) -> Result<Self, StoreError> {
+        Self::open_at(&place.into(), peppers, true)
     }
 
-    /// Opens the store at `path`, which must exist: looking must not leave an empty store behind.
-    pub fn open_existing(path: &Path, peppers: Peppers) -> Result<Self, StoreError> {
-        Self::open_at(path, peppers, |_| Ok(()))
+    /// Opens the store at `place`, which must exist: looking must not leave an empty store behind.
+    pub fn open_existing(place: impl Into<StorePlace>, peppers: Peppers) -> Result<Self, StoreError> {
+        Self::open_at(&place.into(), peppers, false)
     }
 
-    fn open_at(
-        path: &Path,
-        peppers: Peppers,
-        first: impl FnOnce(&Path) -> Result<(), Fault>,
-    ) -> Result<Self, StoreError> {
-        let opened = Sqlite::open(path, first);
-        let engine = opened.map_err(|fault| StoreError::new("open", path.display().to_string(), fault))?;
-        Ok(Self { engine: Box::new(engine), peppers })
+    fn open_at(place: &StorePlace, peppers: Peppers, may_create: bool) -> Result<Self, StoreError> {
+        let opened: Result<Box<dyn Engine>, Fault> = match place {
+            StorePlace::File(path) if may_create => {
+                Sqlite::open(path, file::create_private).map(|engine| Box::new(engine) as _)
+            }
+            StorePlace::File(path) => Sqlite::open(path, |_| Ok(())).map(|engine| Box::new(engine) as _),
+            StorePlace::Postgres(spec) => Postgres::open(spec, may_create).map(|engine| Box::new(engine) as _),
+        };
+        let engine = opened.map_err(|fault| StoreError::new("open", place.to_string(), fault))?;
+        Ok(Self { engine, peppers })
     }
 
     /// Which database it is, for messages.
@@ -315,20 +319,33 @@ impl Store {
         &self.peppers
     }
 
-    /// The key that a presented text opens, usable or not: one indexed read, and one more for each further scheme that
-    /// is in use.
+    /// The key that a presented text opens, usable or not: one indexed read for a key under the present scheme, a few
+    /// more for any other.
     pub fn find(&self, candidates: &Candidates) -> Result<Option<FoundKey>, StoreError> {
         self.look_up(candidates).map_err(|fault| self.error("read a key from", fault))
     }
 
     fn look_up(&self, candidates: &Candidates) -> Result<Option<FoundKey>, Fault> {
+        let current = candidates.current();
+        let probe = |(scheme, digest): &(Scheme, Digest)| -> Result<Option<FoundKey>, Fault> {
+            let Some((record, valid_until)) = self.engine.find(scheme, digest)? else { return Ok(None) };
+            // An imported key stays what it is: by its scheme alone a verifier knows that texts of any form are keys.
+            let to = current.filter(|(current, _)| current != scheme && !scheme.is_imported());
+            let restated = to.map(|to| Restated { from: *digest, to: to.clone() });
+            Ok(Some(FoundKey { record, valid_until, restated }))
+        };
+        let first = current.map(probe).transpose()?.flatten();
+        if first.is_some() {
+            return Ok(first);
+        }
         let schemes = self.engine.schemes()?;
-        for (scheme, digest) in candidates.iter().filter(|(scheme, _)| schemes.contains(scheme)) {
-            if let Some((record, valid_until)) = self.engine.find(scheme, digest)? {
-                // An imported key stays what it is: by its scheme alone a verifier knows that texts of any form are keys.
-                let current = candidates.current().filter(|(current, _)| current != scheme && !scheme.is_imported());
-                let restated = current.map(|to| Restated { from: *digest, to: to.clone() });
-                return Ok(Some(FoundKey { record, valid_until, restated }));
+        let former = candidates.iter().skip(1).filter(|(scheme, _)| schemes.contains(scheme));
+        // The present one last again: another process may move a digest there between two of these reads, and a key
+        // that is on its way must not be an unknown one.
+        for candidate in former.chain(current) {
+            let found = probe(candidate)?;
+            if found.is_some() {
+                return Ok(found);
             }
         }
         // It may be one of those that another process has stored under a pepper of its own.

@@ -1,4 +1,4 @@
-//! What the tests of the store share: a directory of its own for each, and other processes on the same file.
+//! What the tests of the store share: a directory or a database of its own for each, and other processes on the same.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::os::unix::process::CommandExt;
@@ -8,20 +8,57 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::*;
 
-/// A directory with room for one store; removed when dropped.
-pub struct Home(tempfile::TempDir);
+#[path = "../../tests/it/harness/postgres.rs"]
+pub mod server;
+
+/// A directory with room for one store, removed when dropped; or a database.
+pub struct Home {
+    directory: tempfile::TempDir,
+    database: Option<server::Database>,
+}
+
+/// Runs a test on each engine.
+pub fn on_each_engine(test: impl Fn(&Home)) {
+    for home in [Home::new(), Home::on_postgres()] {
+        // Shown when the test fails.
+        println!("on {}", home.place());
+        test(&home);
+    }
+}
 
 impl Home {
     pub fn new() -> Self {
-        Self(tempfile::tempdir().expect("a temporary directory"))
+        Self { directory: tempfile::tempdir().expect("a temporary directory"), database: None }
+    }
+
+    pub fn on_postgres() -> Self {
+        Self { database: Some(server::shared().database()), ..Self::new() }
+    }
+
+    /// Another one on the same engine.
+    pub fn another(&self) -> Self {
+        if self.database.is_some() { Self::on_postgres() } else { Self::new() }
+    }
+
+    pub fn database(&self) -> Option<&server::Database> {
+        self.database.as_ref()
+    }
+
+    pub fn place(&self) -> StorePlace {
+        place(&self.address())
+    }
+
+    /// A path, or a URL with a password.
+    fn address(&self) -> String {
+        self.database.as_ref().map_or_else(|| self.path().display().to_string(), server::Database::url)
     }
 
     pub fn directory(&self) -> &Path {
-        self.0.path()
+        self.directory.path()
     }
 
     pub fn path(&self) -> PathBuf {
-        self.0.path().join("keyward.db")
+        self.directory().join("keyward.db")
     }
 
     pub fn open(&self) -> Store {
@@ -29,12 +66,21 @@ impl Home {
     }
 
     pub fn open_with(&self, peppers: Peppers) -> Store {
-        Store::open(&self.path(), peppers).expect("a good store")
+        Store::open(self.place(), peppers).expect("a good store")
     }
 
-    /// Another engine on the same file, to look beneath the store.
+    /// Another engine on the same SQLite file, to look beneath the store.
     pub(super) fn engine(&self) -> sqlite::Sqlite {
         sqlite::Sqlite::open(&self.path(), file::create_private).expect("a good store")
+    }
+}
+
+/// What [`Home::address`] names.
+fn place(address: &str) -> StorePlace {
+    if address.starts_with("postgres://") {
+        PostgresSpec::parse(address).expect("a good URL").into()
+    } else {
+        StorePlace::from(Path::new(address))
     }
 }
 
@@ -55,6 +101,17 @@ pub fn try_create(store: &mut Store, name: &str) -> Result<CreatedKey, StoreErro
     store.create(&org_key(name), &KeyPrefix::default(), at(1_700_000_000), &mut SystemRandom)
 }
 
+/// What happened next, within the time that a change may take to be heard of.
+pub fn next_change(watch: &mut ChangeWatch) -> Change {
+    for _ in 0..10_000 {
+        match watch.poll().expect("a good store") {
+            Change::Unchanged => std::thread::sleep(Duration::from_millis(1)),
+            change => return change,
+        }
+    }
+    Change::Unchanged
+}
+
 fn this_binary() -> PathBuf {
     std::env::current_exe().expect("this test binary")
 }
@@ -68,13 +125,13 @@ pub struct Other {
 
 impl Other {
     /// Starts a process that waits for [`Other::go`].
-    pub fn new(task: &str, path: &Path) -> Self {
-        Self::spawn(&this_binary(), task, path, Path::new("/"), None)
+    pub fn new(task: &str, home: &Home) -> Self {
+        Self::spawn(&this_binary(), task, &home.address(), Path::new("/"), None)
     }
 
     /// As [`Other::new`], with `directory` as its working directory.
     pub fn inside(directory: &Path, task: &str, path: &Path) -> Self {
-        Self::spawn(&this_binary(), task, path, directory, None)
+        Self::spawn(&this_binary(), task, &path.to_string_lossy(), directory, None)
     }
 
     /// As [`Other::new`], without the powers of root, for whom no permission bit counts.
@@ -83,20 +140,20 @@ impl Other {
         const NOBODY: u32 = 65534;
         let this = this_binary();
         if std::fs::metadata("/proc/self").expect("proc").uid() != 0 {
-            return Self::spawn(&this, task, path, Path::new("/"), None);
+            return Self::spawn(&this, task, &path.to_string_lossy(), Path::new("/"), None);
         }
         // Nobody may not look into the directory of this binary, perhaps; into this one everybody may.
         let open = tempfile::tempdir().expect("a temporary directory");
         std::fs::set_permissions(open.path(), std::fs::Permissions::from_mode(0o755)).expect("it is ours");
         let copy = open.path().join("other");
         std::fs::copy(this, &copy).expect("a copy");
-        let other = Self::spawn(&copy, task, path, Path::new("/"), Some(NOBODY));
+        let other = Self::spawn(&copy, task, &path.to_string_lossy(), Path::new("/"), Some(NOBODY));
         // The running process keeps what it needs of the file.
         drop(open);
         other
     }
 
-    fn spawn(binary: &Path, task: &str, path: &Path, directory: &Path, user: Option<u32>) -> Self {
+    fn spawn(binary: &Path, task: &str, address: &str, directory: &Path, user: Option<u32>) -> Self {
         let (_, module) = module_path!().split_once("::").expect("a module of this crate");
         let mut command = Command::new(binary);
         command.args([&format!("{module}::child"), "--exact", "--nocapture", "--test-threads=1"]).env(CHILD, "1");
@@ -107,7 +164,7 @@ impl Other {
         let mut process = command.spawn().expect("this test binary can be run again");
         let mut input = process.stdin.take().expect("a pipe");
         let output = BufReader::new(process.stdout.take().expect("a pipe")).lines();
-        writeln!(input, "{task}\n{}", path.display()).expect("the process listens");
+        writeln!(input, "{task}\n{address}").expect("the process listens");
         Self { process, input, output }
     }
 
@@ -152,10 +209,10 @@ fn child() {
         return;
     }
     let mut lines = std::io::stdin().lines().map_while(Result::ok);
-    let (Some(task), Some(path), Some(_go)) = (lines.next(), lines.next(), lines.next()) else { return };
+    let (Some(task), Some(address), Some(_go)) = (lines.next(), lines.next(), lines.next()) else { return };
     // Written straight to the descriptor: an acknowledgement must be out before the next step.
     let report = |text: &str| std::io::stdout().write_all(format!("\nREPORT {text}\n").as_bytes()).expect("a reader");
-    let mut store = match Store::open(Path::new(&path), Peppers::default()) {
+    let mut store = match Store::open(place(&address), Peppers::default()) {
         Ok(store) => store,
         Err(error) => return report(&error.to_string()),
     };

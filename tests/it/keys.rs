@@ -350,7 +350,7 @@ async fn uses_are_written_now_and_then_and_what_cannot_be_written_is_dropped() {
     proxy.clock.advance(Duration::from_secs(5));
     within("the first batch", async {
         while uses() == 0 {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     })
     .await;
@@ -384,7 +384,7 @@ async fn uses_are_written_now_and_then_and_what_cannot_be_written_is_dropped() {
     proxy.clock.advance(Duration::from_secs(5));
     within("the loss", async {
         while dropped().await < 5.0 {
-            assert_eq!(outcome(&proxy, &proxy.org_key).await, PASSED)
+            assert_eq!(outcome(&proxy, &proxy.org_key).await, PASSED);
         }
     })
     .await;
@@ -394,7 +394,7 @@ async fn uses_are_written_now_and_then_and_what_cannot_be_written_is_dropped() {
     proxy.clock.advance(Duration::from_secs(5));
     within("the last batch", async {
         while uses() == 3 {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     })
     .await;

@@ -3,6 +3,7 @@
 mod document;
 mod errors;
 mod fleet;
+mod postgres;
 mod remote;
 mod sdks;
 
@@ -30,6 +31,9 @@ const TOKENS: &str = "
     hashed: {sha256: 46c2e5a2b9f3f3ae, scopes: ['verify:api_keys']}
 ";
 
+/// The store of most tests.
+const FILE: &str = "'sqlite://keys.db'";
+
 /// A key service in this process, and nothing else.
 struct Keys {
     address: SocketAddr,
@@ -39,8 +43,13 @@ struct Keys {
 }
 
 fn compile(dir: &Path, tokens: &str, serve: &str, more: &str) -> Result<Compiled, Mistakes> {
+    compile_on(FILE, dir, tokens, serve, more)
+}
+
+/// `url` is that of the store, as it is written in the configuration.
+fn compile_on(url: &str, dir: &Path, tokens: &str, serve: &str, more: &str) -> Result<Compiled, Mistakes> {
     let text = format!(
-        "keys:\n  store: {{url: 'sqlite://keys.db'}}\n  serve:\n   address: 127.0.0.1:0\n   {serve}\n   tokens:{tokens}\nusage: off\n\
+        "keys:\n  store: {{url: {url}}}\n  serve:\n   address: 127.0.0.1:0\n   {serve}\n   tokens:{tokens}\nusage: off\n\
          health: {{address: '127.0.0.1:0'}}\n{more}"
     );
     config::compile_text("keys.yaml", &text, dir, &|_| None, &Overrides::default())
@@ -53,12 +62,17 @@ impl Keys {
 
     /// `serve` are further lines of `keys.serve`.
     async fn serving(serve: &str, clock: Clock, files: &[(&str, &str)]) -> Self {
+        Self::serving_store(FILE, serve, clock, files).await
+    }
+
+    /// `url` is that of the store, as it is written in the configuration.
+    async fn serving_store(url: &str, serve: &str, clock: Clock, files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         for (name, text) in [("admin", ADMIN), ("reader", READER), ("sidecar", SIDECAR)].iter().chain(files) {
             std::fs::write(dir.path().join(name), text).expect("a file");
         }
         let tokens = TOKENS.replace("46c2e5a2b9f3f3ae", &keyward::key_service::token_digest(HASHED));
-        let compiled = compile(dir.path(), &tokens, serve, "").unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        let compiled = compile_on(url, dir.path(), &tokens, serve, "").unwrap_or_else(|mistakes| panic!("{mistakes}"));
         let server = Server::start(compiled, 1, clock).await.expect("the server starts");
         let address = server.addresses().keys.expect("a key service");
         assert!(server.addresses().proxy.is_empty(), "nothing is proxied");

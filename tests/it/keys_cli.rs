@@ -129,8 +129,8 @@ fn everything_that_is_known_of_a_key_is_shown_and_never_the_key() {
     let shown = place.show(&id);
     let mut expected = json!({
         "id": id, "name": "Größe 試験", "type": "user", "status": "active", "key_prefix": "kw_live",
-        "key_suffix": key[key.len() - 4..], "created_by": "Zoë", "last_verified_on": null, "last_verified_ip": null, "verification_count": 0,
-        "api_ids": [], "scopes": ["write:ai_chat", "read:x"], "organization_id": "org_a", "user_id": "kp_1",
+        "key_suffix": key[key.len() - 4..], "created_by": "Zoë", "last_verified_on": null, "last_verified_ip": null,
+        "verification_count": 0, "api_ids": [], "scopes": ["write:ai_chat", "read:x"], "organization_id": "org_a", "user_id": "kp_1",
         "rotated_on": null, "grace_until": null, "revoked_on": null, "revoked_reason": null,
         "allow_from": ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"], "limit": {"requests": 100, "per_ms": 90000},
         "metadata": {"plan": "gold", "note": "a=b ü"},

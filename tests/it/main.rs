@@ -27,6 +27,7 @@ mod large;
 mod layering;
 mod lifecycle;
 mod limits;
+mod postgres;
 mod refusals;
 mod routing;
 mod scan;

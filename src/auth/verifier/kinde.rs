@@ -20,7 +20,7 @@ mod token;
 mod trouble;
 mod tunnel;
 
-pub use client::{Client as ServiceClient, Origin, TrustedCertificates};
+pub use client::{Client as ServiceClient, Origin};
 pub use trouble::{Trouble, TroubleReport};
 pub use tunnel::{ForwardProxy, ProxyCredentials};
 
@@ -46,6 +46,7 @@ use crate::auth::chance::Lots;
 use crate::observe::Metrics;
 use crate::policy::{Principal, SecretString};
 use crate::time::Clock;
+use crate::trust::TrustedCertificates;
 use client::Client;
 use link::{Exchange, Link};
 use token::{Token, TokenSource};

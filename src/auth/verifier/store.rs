@@ -1,9 +1,12 @@
 //! Asking the embedded store about a key.
 //!
-//! The store blocks, so it lives on a thread of its own. That thread also watches the store's file: before every
-//! answer and many times a second, so that a change made by anyone is seen long before a cache entry ends.
+//! The store blocks, so it lives on a thread of its own. That thread also watches the store: before every answer and
+//! many times a second, so that a change made by anyone is seen long before a cache entry ends.
+//!
+//! A store that cannot be read answers nothing, and what was read from it before is forgotten.
 
-use std::path::{Path, PathBuf};
+mod opening;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -12,19 +15,27 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use self::opening::{Opened, Opening};
 use super::VerifierError;
 use super::uses::{Counters, UseLog};
 use crate::auth::KeyText;
-use crate::keys::{Candidates, Change, ChangeWatch, FoundKey, KeyPrefix, Peppers, Store, StoreError, looks_valid};
+use crate::keys::{
+    Candidates, Change, ChangeWatch, FoundKey, KeyFilter, KeyPrefix, Peppers, Store, StoreError, StorePlace,
+    looks_valid,
+};
 use crate::observe::Metrics;
 use crate::policy::{KeyTerms, Limit, Principal, Rate, Subject, UseCounter};
 use crate::time::Clock;
 
-/// How often the file is looked at while nobody asks.
+/// How often the store is looked at while nobody asks.
 const WATCH_EVERY: Duration = Duration::from_millis(25);
 
-/// Verifications that may wait. One takes some 20 µs, so a full queue is a flood or a stuck disk.
+/// Verifications that may wait. One takes some 20 µs with a file and a few journeys with PostgreSQL, so a full queue is
+/// a flood, a stuck disk or a slow database.
 pub(super) const QUEUE: usize = 1024;
+
+/// How long one may wait, in the queue and for its answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl From<StoreError> for VerifierError {
     fn from(error: StoreError) -> Self {
@@ -58,26 +69,26 @@ pub struct StoreVerifier {
 impl StoreVerifier {
     /// Opens (and, the first time, makes) the store. `on_change` is called whenever what was read before may be wrong.
     pub fn start(
-        path: &Path,
+        place: &StorePlace,
         prefix: KeyPrefix,
         peppers: Peppers,
         clock: Clock,
         metrics: Arc<Metrics>,
         on_change: Box<dyn Fn() + Send>,
     ) -> Result<Self, VerifierError> {
-        if !path.exists() {
-            tracing::warn!(path = %path.display(), "the key store is new: no key is valid until one is made");
+        let store = Store::open(place, peppers.clone())?;
+        if store.page(&KeyFilter::default(), None, 1)?.keys.is_empty() {
+            tracing::warn!(%place, "the key store is empty: no key is valid until one is made");
         }
-        let store = Store::open(path, peppers.clone())?;
         store.check_peppers()?;
         let watch = store.watch()?;
         let has_imported = Arc::new(AtomicBool::new(store.has_imported()?));
-        let uses = UseLog::start(path, peppers.clone(), clock.clone(), metrics)?;
+        let uses = UseLog::start(place, peppers.clone(), clock.clone(), metrics)?;
         let (jobs, queue) = sync_channel(QUEUE);
         let keeper = Keeper {
-            path: path.to_owned(),
+            place: place.clone(),
             peppers: peppers.clone(),
-            open: Some((store, watch)),
+            state: State::Open(store, watch),
             clock,
             on_change,
             has_imported: Arc::clone(&has_imported),
@@ -134,26 +145,37 @@ impl StoreVerifier {
     ) -> Result<T, VerifierError> {
         let (answer, wait) = oneshot::channel();
         let job = Box::new(move |lookup: Result<&Lookup<'_>, VerifierError>| {
-            // Whoever asked may be gone; then nobody misses the answer.
-            let _ = answer.send(lookup.and_then(work));
+            // Whoever asked may be gone; then nobody misses the answer, and a slow store has no time for it.
+            if !answer.is_closed() {
+                let _ = answer.send(lookup.and_then(work));
+            }
         });
         self.jobs
             .try_send(job)
             .map_err(|_| VerifierError::new("too many verifications are waiting for the key store"))?;
-        wait.await.map_err(|_| VerifierError::new("the key store's thread has ended"))?
+        let answer = tokio::time::timeout(PATIENCE, wait).await;
+        let answer = answer.map_err(|_| VerifierError::new("the key store takes too long"))?;
+        answer.map_err(|_| VerifierError::new("the key store's thread has ended"))?
     }
 }
 
 /// The store's thread.
 struct Keeper {
-    path: PathBuf,
+    place: StorePlace,
     peppers: Peppers,
-    /// `None` while the store cannot be used: nothing is verified then, and every round tries to open it again.
-    open: Option<(Store, ChangeWatch)>,
+    state: State,
     clock: Clock,
     on_change: Box<dyn Fn() + Send>,
     has_imported: Arc<AtomicBool>,
     counters: Counters,
+}
+
+enum State {
+    Open(Store, ChangeWatch),
+    /// Nothing is verified, and every round tries to open the file again.
+    Closed,
+    /// As `Closed`, but another thread tries: it takes time to find that a server is away.
+    Opening(Opening),
 }
 
 impl Keeper {
@@ -166,10 +188,12 @@ impl Keeper {
             };
             let watched = self.watch();
             if let Some(job) = job {
-                match (&self.open, watched) {
+                match (&self.state, watched) {
                     (_, Err(error)) => job(Err(error)),
-                    (None, Ok(())) => job(Err(VerifierError::new("the key store is not open"))),
-                    (Some((store, _)), Ok(())) => {
+                    (State::Closed | State::Opening(_), Ok(())) => {
+                        job(Err(VerifierError::new("the key store is not open")));
+                    }
+                    (State::Open(store, _), Ok(())) => {
                         job(Ok(&Lookup { store, clock: &self.clock, counters: &self.counters }));
                     }
                 }
@@ -178,7 +202,7 @@ impl Keeper {
     }
 
     fn watch(&mut self) -> Result<(), VerifierError> {
-        let Some((store, watch)) = &mut self.open else { return self.reopen() };
+        let State::Open(store, watch) = &mut self.state else { return self.reopen() };
         match watch.poll() {
             Ok(Change::Unchanged) => Ok(()),
             Ok(Change::Changed) => {
@@ -188,32 +212,37 @@ impl Keeper {
                 Ok(())
             }
             Ok(Change::Replaced) => {
-                tracing::warn!(path = %self.path.display(), "the key store's file was replaced; opening the new one");
+                tracing::warn!(place = %self.place, "the key store's file was replaced; opening the new one");
                 self.close();
                 self.reopen()
             }
             Err(error) => {
                 tracing::error!(%error, "the key store cannot be read; keys are refused until it can");
                 self.close();
-                Err(error.into())
+                let error = VerifierError::from(error);
+                if let StorePlace::Postgres(_) = &self.place {
+                    self.state = State::Opening(Opening::start(&self.place, &self.peppers, error.clone())?);
+                }
+                Err(error)
             }
         }
     }
 
     /// Nothing that was read before is believed any longer.
     fn close(&mut self) {
-        self.open = None;
+        self.state = State::Closed;
         (self.on_change)();
     }
 
     /// Never makes a new file: an empty store in place of a lost one would answer "invalid" to every key.
     fn reopen(&mut self) -> Result<(), VerifierError> {
-        let store = Store::open_existing(&self.path, self.peppers.clone())?;
-        store.check_peppers()?;
-        let watch = store.watch()?;
-        self.has_imported.store(store.has_imported()?, Ordering::Relaxed);
-        tracing::info!(path = %self.path.display(), "the key store is open again");
-        self.open = Some((store, watch));
+        let Opened { store, watch, has_imported } = match &mut self.state {
+            State::Opening(opening) => opening.opened()?,
+            State::Open(..) | State::Closed => opening::open(&self.place, &self.peppers)?,
+        };
+        self.has_imported.store(has_imported, Ordering::Relaxed);
+        tracing::info!(place = %self.place, "the key store is open again");
+        self.state = State::Open(store, watch);
         (self.on_change)();
         Ok(())
     }

@@ -7,7 +7,6 @@
 //! Invariant: bounded by the keys that are in use. What cannot be written is dropped and counted, never kept.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::VerifierError;
-use crate::keys::{KeyId, Peppers, Restated, Store, StoreError, UseRow};
+use crate::keys::{KeyId, Peppers, Restated, Store, StoreError, StorePlace, UseRow};
 use crate::observe::Metrics;
 use crate::policy::UseCounter;
 use crate::time::Clock;
@@ -53,12 +52,17 @@ pub(super) struct UseLog {
 pub(super) struct Counters(Registry);
 
 impl UseLog {
-    pub fn start(path: &Path, peppers: Peppers, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, VerifierError> {
+    pub fn start(
+        place: &StorePlace,
+        peppers: Peppers,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, VerifierError> {
         let registry = Registry::default();
         let (flushes, queue) = sync_channel(1);
         let writer = Writer {
             registry: Arc::clone(&registry),
-            path: path.to_owned(),
+            place: place.clone(),
             peppers,
             store: None,
             metrics,
@@ -108,7 +112,7 @@ fn lock(registry: &Registry) -> MutexGuard<'_, HashMap<KeyId, Pending>> {
 
 struct Writer {
     registry: Registry,
-    path: PathBuf,
+    place: StorePlace,
     peppers: Peppers,
     /// Open only while there is something to write: a file that was replaced must not be held.
     store: Option<Store>,
@@ -176,7 +180,7 @@ impl Writer {
     fn note(&mut self, uses: &[UseRow]) -> Result<(), StoreError> {
         let mut store = match self.store.take() {
             Some(store) => store,
-            None => Store::open_existing(&self.path, self.peppers.clone())?,
+            None => Store::open_existing(&self.place, self.peppers.clone())?,
         };
         store.note_uses(uses)?;
         self.store = Some(store);

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::args::RemoteArgs;
-use crate::auth::{ServiceClient, TrustedCertificates};
+use crate::auth::ServiceClient;
 use crate::config;
 use crate::keys::{
     CreatedKey, KeyFilter, KeyId, KeyLimit, KeyPage, KeyRecord, KeySecret, KeyStatus, NewKey, Reason, Revocation,
@@ -26,6 +26,7 @@ use crate::keys::{
 };
 use crate::policy::SecretString;
 use crate::time::Clock;
+use crate::trust::TrustedCertificates;
 
 /// A service that takes longer is stuck.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,7 +1,7 @@
+use std::path::{Path, PathBuf};
+
 use clap::Parser;
 use serde_json::Value;
-
-use std::path::PathBuf;
 
 use super::*;
 use crate::keys::{looks_valid, rfc3339};
@@ -39,8 +39,8 @@ impl Place {
     }
 
     fn run_into(&self, arguments: &[&str], out: &mut dyn Write) -> Result<(), KeysError> {
-        let (path, prefix, peppers) = (self.store(), KeyPrefix::default(), Peppers::default());
-        let target = Target { path: &path, prefix: &prefix, peppers: &peppers, now: self.clock.now().wall };
+        let (place, prefix, peppers) = (StorePlace::from(&self.store()), KeyPrefix::default(), Peppers::default());
+        let target = Target { place: &place, prefix: &prefix, peppers: &peppers, now: self.clock.now().wall };
         run(&parse(arguments), &target, None, out)
     }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::config::field::{At, Field, Spot};
 use crate::config::mistake::Findings;
 use crate::config::process::{
-    Address, AdminSpec, CacheSpec, Credentials, HealthSpec, KindeSpec, ListenAddress, Process, ServeSpec, StoreSpec,
-    UsageOutput, VerifierSpec,
+    Address, AdminSpec, CacheSpec, Credentials, HealthSpec, KindeSpec, ListenAddress, PostgresSpec, PostgresTls,
+    Process, ServeSpec, StorePlace, StoreSpec, UsageOutput, VerifierSpec,
 };
-use crate::config::written::{KeysSection, Kinde, KindeAuth, ProcessSection, Serve, Verifier};
+use crate::config::written::{KeysSection, Kinde, KindeAuth, ProcessSection, Serve, Store, Verifier};
 use crate::key_service::{AdminToken, Tokens};
 
 /// One budget for all held bodies.
@@ -115,7 +115,7 @@ fn verifier(keys: KeysSection, base_dir: &Path, findings: &Findings) -> Option<V
             }
             let store = keys.store;
             Some(VerifierSpec::Store(StoreSpec {
-                path: store.path.given().unwrap_or_else(|| base_dir.join(STORE_FILE)),
+                place: place(&store, base_dir, findings)?,
                 prefix: store.prefix.or(STORE_PREFIX.to_owned()),
                 peppers: match store.pepper {
                     Field::Given(peppers) => peppers.value,
@@ -136,6 +136,49 @@ fn verifier(keys: KeysSection, base_dir: &Path, findings: &Findings) -> Option<V
             kinde(keys.kinde?, findings).map(VerifierSpec::Kinde)
         }
     }
+}
+
+/// `None` when the URL or what belongs to it is broken.
+fn place(store: &Store, base_dir: &Path, findings: &Findings) -> Option<StorePlace> {
+    let place = match store.place.clone() {
+        Field::Given(place) => place.value,
+        Field::Missing => StorePlace::File(base_dir.join(STORE_FILE)),
+        Field::Broken => return None,
+    };
+    match place {
+        StorePlace::Postgres(spec) => postgres(*spec, store, findings).map(StorePlace::from),
+        StorePlace::File(_) => {
+            for (spot, name) in [(store.password.spot(), "password"), (store.ca.spot(), "ca")] {
+                if let Some(spot) = spot {
+                    findings.add(spot.mistake(format!("a SQLite file has no `{name}`")));
+                }
+            }
+            Some(place)
+        }
+    }
+}
+
+fn postgres(mut spec: PostgresSpec, store: &Store, findings: &Findings) -> Option<PostgresSpec> {
+    match store.password.clone() {
+        Field::Given(password) if spec.password.is_some() => {
+            findings.add(password.spot.mistake("the URL holds a password already"));
+        }
+        Field::Given(password) => spec.password = Some(password.value),
+        Field::Missing => {}
+        Field::Broken => return None,
+    }
+    match store.ca.clone() {
+        Field::Given(ca) if matches!(spec.tls, PostgresTls::Verified(_)) => {
+            spec.tls = PostgresTls::Verified(Some(ca.value));
+        }
+        Field::Given(ca) => {
+            let message = "without `sslmode=verify-full` no certificate is checked, so `ca` would mean nothing";
+            findings.add(ca.spot.mistake(message).help("add `?sslmode=verify-full` to the URL, or remove `ca`"));
+        }
+        Field::Missing => {}
+        Field::Broken => return None,
+    }
+    Some(spec)
 }
 
 fn kinde(written: Kinde, findings: &Findings) -> Option<KindeSpec> {

@@ -6,7 +6,7 @@ use http::Method;
 
 use super::*;
 use crate::config::{
-    AdminSpec, CacheSpec, Credentials, Process, StoreSpec, UsageOutput, VerifierSpec, route_table, summary,
+    AdminSpec, CacheSpec, Credentials, Process, StorePlace, StoreSpec, UsageOutput, VerifierSpec, route_table, summary,
 };
 use crate::policy::{Access, BodyClass, ErrorFormat, Matched, Place, Route, Scopes, Subject, Unscannable};
 use crate::scan::{Action, BinaryParts};
@@ -40,7 +40,7 @@ fn what_is_left_out_is_safe() {
     assert_eq!(process.body_timeout, Duration::from_secs(30));
     assert_eq!(process.grace, Duration::from_secs(25));
     assert_eq!((&process.admin, &process.health), (&None, &None));
-    assert_eq!(store(process).path, Path::new("/etc/keyward/keyward.db"));
+    assert_eq!(store(process).place, StorePlace::from(Path::new("/etc/keyward/keyward.db")));
     assert_eq!(store(process).prefix, "kw_live");
     let (ttl, negative_ttl, stale_if_error) = (Duration::from_secs(60), Duration::from_secs(5), Duration::ZERO);
     let cache = CacheSpec { ttl, negative_ttl, max_entries: 10_000, refresh_ahead: true, stale_if_error };
@@ -130,7 +130,7 @@ routes:
     assert_eq!((process.max_connections, process.max_header_bytes, process.memory), (7, 16 << 10, 20 << 20));
     assert_eq!((process.header_timeout, process.body_timeout), (Duration::from_secs(5), Duration::from_secs(60)));
     assert_eq!(process.usage, UsageOutput::File("/etc/keyward/usage.jsonl".into()));
-    assert_eq!(store(process).path, Path::new("/var/lib/k.db"));
+    assert_eq!(store(process).place, StorePlace::from(Path::new("/var/lib/k.db")));
     assert_eq!(process.cache.max_entries, 5);
     assert!(process.health.is_some());
     let networks: Vec<String> = compiled.policy.trusted_proxies.iter().map(ToString::to_string).collect();

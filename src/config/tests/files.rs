@@ -1,7 +1,7 @@
 //! Files as a whole: those that are published, and those that are no configuration.
 
 use super::*;
-use crate::config::{VerifierSpec, summary};
+use crate::config::{StorePlace, VerifierSpec, summary};
 
 /// The repository's own files, found from wherever the tests run.
 fn repository(file: &str) -> std::path::PathBuf {
@@ -21,7 +21,7 @@ fn the_published_file_compiles_without_secrets() {
     assert_eq!(summary, expected, "to accept, write this into tests/config/proxy.table.txt:\n{summary}");
     assert_eq!(compiled.process.listen[0].to_string(), "0.0.0.0:8080");
     let VerifierSpec::Store(store) = &compiled.process.verifier else { panic!("{:?}", compiled.process.verifier) };
-    assert_eq!(store.path, repository("keyward.db"));
+    assert_eq!(store.place, StorePlace::File(repository("keyward.db")));
 }
 
 #[test]

@@ -152,8 +152,29 @@ fn places_and_stores() {
             "keys: {credentials: []}",
             "1:21 keys.credentials: expected at least one place, or nobody could present a key",
         ),
-        ("keys: {store: {url: postgres://db}}", "1:21 keys.store.url: a PostgreSQL store is not supported yet"),
-        ("keys: {store: {url: keyward.db}}", "1:21 keys.store.url: expected a URL such as `sqlite://keyward.db`"),
+        (
+            "keys: {store: {url: postgres://db}}",
+            "1:21 keys.store.url: the URL names no user | write `postgres://USER@HOST/DATABASE`",
+        ),
+        (
+            "keys: {store: {url: \"postgres://u:p@db/k\"}}",
+            "1:21 keys.store.url: a password is never written in this file | write `password: {file: PATH}` beside it, or \
+             the whole URL as `{env: NAME}`, and change the password if this file was shared",
+        ),
+        (
+            "keys: {store: {url: {env: TOKEN}}}",
+            "1:21 keys.store.url: expected a URL such as `postgres://keyward@db.example.com/keyward`",
+        ),
+        (
+            "keys: {store: {url: \"postgres://u@db/k?sslmode=require\", ca: {file: no.pem}}}",
+            "1:69 keys.store.ca.file: cannot read /etc/keyward/no.pem: No such file or directory (os error 2)",
+        ),
+        ("keys: {store: {password: {env: TOKEN}}}", "1:26 keys.store.password: a SQLite file has no `password`"),
+        (
+            "keys: {store: {url: keyward.db}}",
+            "1:21 keys.store.url: expected a URL such as `sqlite://keyward.db` or \
+             `postgres://keyward@db.example.com/keyward`",
+        ),
         (
             "keys: {store: {url: \"sqlite://\"}}",
             "1:21 keys.store.url: expected the path of a file after `sqlite://`, without options",

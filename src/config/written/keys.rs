@@ -1,24 +1,24 @@
 //! `keys`: where a key stands in a request, and what decides whether it is valid.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header;
 
-use super::kinde::{KINDE, Kinde};
+use super::kinde::{KINDE, Kinde, ca};
 use super::process::timeout;
 use super::serve::{SERVE, Serve};
 use crate::config::field::{At, Field, Spot};
 use crate::config::header_name::{header_name, reserved};
+use crate::config::process::{StorePlace, TrustedCertificates};
 use crate::config::secret::secret;
 use crate::config::section::{Keys, Section};
 use crate::config::value::{Value, YEAR};
-use crate::keys::Peppers;
+use crate::keys::{Peppers, PostgresSpec};
 use crate::policy::{Place, SecretString};
 
 pub(super) const KEYS: Keys =
     Keys { known: &["verifier", "credentials", "store", "kinde", "cache", "auth_failures", "serve"], later: &[] };
-pub(super) const STORE: Keys = Keys { known: &["url", "prefix", "pepper"], later: &[] };
+pub(super) const STORE: Keys = Keys { known: &["url", "password", "ca", "prefix", "pepper"], later: &[] };
 pub(super) const CACHE: Keys =
     Keys { known: &["ttl", "negative_ttl", "max_entries", "refresh_ahead", "stale_if_error"], later: &[] };
 pub(super) const AUTH_FAILURES: Keys = Keys { known: &["requests", "per"], later: &[] };
@@ -55,7 +55,10 @@ pub(crate) enum Verifier {
 
 #[derive(Default)]
 pub(crate) struct Store {
-    pub path: Field<PathBuf>,
+    /// As its URL has it.
+    pub place: Field<StorePlace>,
+    pub password: Field<SecretString>,
+    pub ca: Field<TrustedCertificates>,
     pub prefix: Field<String>,
     /// The present one first.
     pub pepper: Field<Vec<SecretString>>,
@@ -135,7 +138,9 @@ fn place(value: &Value<'_>) -> Option<Place> {
 impl Store {
     fn read(section: &Section<'_>) -> Self {
         Self {
-            path: section.field("url", store_path),
+            place: section.field("url", store_place),
+            password: section.field("password", secret),
+            ca: section.field("ca", ca),
             prefix: section.field("prefix", prefix),
             pepper: section.field("pepper", peppers),
         }
@@ -154,19 +159,44 @@ fn peppers(value: &Value<'_>) -> Option<Vec<SecretString>> {
     }
 }
 
-fn store_path(value: &Value<'_>) -> Option<PathBuf> {
-    let text = value.text("a URL such as `sqlite://keyward.db`")?;
+/// A URL. One with a password in it comes as a secret does.
+fn store_place(value: &Value<'_>) -> Option<StorePlace> {
+    const EXPECTED: &str = "a URL such as `sqlite://keyward.db` or `postgres://keyward@db.example.com/keyward`";
+    if value.is_map() {
+        let url = secret(value)?;
+        return postgres(value, url.expose()).map(StorePlace::from);
+    }
+    let text = value.text(EXPECTED)?;
     if ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme)) {
-        return value.refuse(value.mistake("a PostgreSQL store is not supported yet"));
+        let spec = postgres(value, text)?;
+        if spec.password.is_some() {
+            let help = "write `password: {file: PATH}` beside it, or the whole URL as `{env: NAME}`, and change the password if this \
+                        file was shared";
+            return value.refuse(value.mistake("a password is never written in this file").help(help));
+        }
+        return Some(spec.into());
     }
     let Some(path) = text.strip_prefix("sqlite://") else {
-        return value.refuse(value.mistake("expected a URL such as `sqlite://keyward.db`"));
+        return value.refuse(value.mistake(format!("expected {EXPECTED}")));
     };
     if path.is_empty() || path.contains(['?', '#', '\0']) || path == ":memory:" {
         let message = "expected the path of a file after `sqlite://`, without options";
         return value.refuse(value.mistake(message));
     }
-    Some(value.context.base_dir.join(path))
+    Some(StorePlace::File(value.context.base_dir.join(path)))
+}
+
+fn postgres(value: &Value<'_>, url: &str) -> Option<PostgresSpec> {
+    match PostgresSpec::parse(url) {
+        Ok(spec) => Some(spec),
+        Err(error) => {
+            let mistake = value.mistake(error.message);
+            value.refuse(match error.help {
+                Some(help) => mistake.help(help),
+                None => mistake,
+            })
+        }
+    }
 }
 
 fn prefix(value: &Value<'_>) -> Option<String> {

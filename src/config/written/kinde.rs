@@ -104,7 +104,8 @@ fn auth(value: &Value<'_>) -> Option<KindeAuth> {
     section.required("token", secret).given().map(KindeAuth::Token)
 }
 
-fn ca(value: &Value<'_>) -> Option<TrustedCertificates> {
+/// `{file: PATH}`, the certificates to trust.
+pub(super) fn ca(value: &Value<'_>) -> Option<TrustedCertificates> {
     let section = Section::open(value, &CA)?;
     section
         .required("file", |value| {

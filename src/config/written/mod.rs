@@ -16,7 +16,7 @@ mod upstreams;
 
 pub(super) use assertion::{Assertion, NamedKey, RouteAssertion};
 pub(super) use context::Context as PromptContext;
-pub(super) use keys::{AuthFailures, KeysSection, Verifier};
+pub(super) use keys::{AuthFailures, KeysSection, Store, Verifier};
 pub(super) use kinde::{Kinde, KindeAuth, origin};
 pub(super) use limits::Limit;
 pub(super) use process::ProcessSection;

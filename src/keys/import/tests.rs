@@ -1,4 +1,4 @@
-use super::super::testing::{Home, at, create};
+use super::super::testing::{at, create, on_each_engine};
 use super::*;
 
 fn read(list: &str) -> Result<Vec<ImportedKey>, ImportError> {
@@ -19,49 +19,52 @@ fn hash(key: &str) -> String {
 
 #[test]
 fn an_imported_key_opens_by_its_own_text_and_can_be_imported_again() {
-    let home = Home::new();
-    let mut store = home.open();
-    assert!(!store.has_imported().expect("a good store"));
-    let list = format!(
-        "{}\n\n{}\n",
-        serde_json::json!({"sha256": hash("sk-legacy-1"), "name": "one", "org_code": "o", "scopes": ["a"],
-            "limit": {"requests": 5, "per_ms": 1000}, "allow_from": ["10.0.0.0/8"], "key_suffix": "cy-1"}),
-        serde_json::json!({"sha256": hash("sk-legacy-2").to_uppercase(), "name": "two", "user_id": "u",
-            "id": "api_key_0195ac80a14e8d71f42b98e75d3c61ad", "expires_on": "2027-01-31T00:00:00Z"}),
-    );
-    let keys = read(&list).expect("a good list");
-    assert_eq!(store.import(&keys, at(100)).expect("a good store"), Imported { added: 2, known: 0 });
-    assert!(store.has_imported().expect("a good store"));
-    let found = store.find_key("sk-legacy-1").expect("a good store").expect("it was imported");
-    assert_eq!((found.record.name.as_str(), found.record.suffix.as_str()), ("one", "cy-1"));
-    assert_eq!(found.record.limit.map(|limit| limit.requests()), Some(5));
-    let two = store.find_key("sk-legacy-2").expect("a good store").expect("it was imported").record;
-    assert_eq!(two.id.as_str(), "api_key_0195ac80a14e8d71f42b98e75d3c61ad");
-    assert!(two.expires_on.is_some());
-    assert!(store.find_key("sk-legacy-3").expect("a good store").is_none());
+    on_each_engine(|home| {
+        let mut store = home.open();
+        assert!(!store.has_imported().expect("a good store"));
+        let list = format!(
+            "{}\n\n{}\n",
+            serde_json::json!({"sha256": hash("sk-legacy-1"), "name": "one", "org_code": "o", "scopes": ["a"],
+                "limit": {"requests": 5, "per_ms": 1000}, "allow_from": ["10.0.0.0/8"], "key_suffix": "cy-1"}),
+            serde_json::json!({"sha256": hash("sk-legacy-2").to_uppercase(), "name": "two", "user_id": "u",
+                "id": "api_key_0195ac80a14e8d71f42b98e75d3c61ad", "expires_on": "2027-01-31T00:00:00Z"}),
+        );
+        let keys = read(&list).expect("a good list");
+        assert_eq!(store.import(&keys, at(100)).expect("a good store"), Imported { added: 2, known: 0 });
+        assert!(store.has_imported().expect("a good store"));
+        let found = store.find_key("sk-legacy-1").expect("a good store").expect("it was imported");
+        assert_eq!((found.record.name.as_str(), found.record.suffix.as_str()), ("one", "cy-1"));
+        assert_eq!(found.record.limit.map(|limit| limit.requests()), Some(5));
+        let two = store.find_key("sk-legacy-2").expect("a good store").expect("it was imported").record;
+        assert_eq!(two.id.as_str(), "api_key_0195ac80a14e8d71f42b98e75d3c61ad");
+        assert!(two.expires_on.is_some());
+        assert!(store.find_key("sk-legacy-3").expect("a good store").is_none());
 
-    // Its first use gives it a digest like any other, and the list is still known.
-    let uses = [crate::keys::UseRow { id: found.record.id.clone(), count: 1, last: at(101), restated: found.restated }];
-    store.note_uses(&uses).expect("a good store");
-    assert!(store.find_key("sk-legacy-1").expect("a good store").expect("still").restated.is_none());
-    assert_eq!(store.import(&keys, at(200)).expect("a good store"), Imported { added: 0, known: 2 });
-    assert_eq!(store.list().expect("a good store").len(), 2);
+        // Its first use gives it a digest like any other, and the list is still known.
+        let uses =
+            [crate::keys::UseRow { id: found.record.id.clone(), count: 1, last: at(101), restated: found.restated }];
+        store.note_uses(&uses).expect("a good store");
+        assert!(store.find_key("sk-legacy-1").expect("a good store").expect("still").restated.is_none());
+        assert_eq!(store.import(&keys, at(200)).expect("a good store"), Imported { added: 0, known: 2 });
+        assert_eq!(store.list().expect("a good store").len(), 2);
+    });
 }
 
 #[test]
 fn all_or_nothing() {
-    let home = Home::new();
-    let mut store = home.open();
-    create(&mut store, "n");
-    let taken = format!(
-        "sha256,name,org_code,id\n{h},one,o,\n{h},two,o,api_key_0195ac80a14e8d71f42b98e75d3c61ad\n",
-        h = hash("k")
-    );
-    let keys = read(&taken).expect("each line is good");
-    let error = store.import(&keys, at(100)).expect_err("one hash cannot be two keys");
-    assert_eq!(error.to_string(), "nothing was imported:\n  line 3: this hash is another key's already");
-    assert_eq!(store.list().expect("a good store").len(), 1);
-    assert!(store.find_key("k").expect("a good store").is_none());
+    on_each_engine(|home| {
+        let mut store = home.open();
+        create(&mut store, "n");
+        let taken = format!(
+            "sha256,name,org_code,id\n{h},one,o,\n{h},two,o,api_key_0195ac80a14e8d71f42b98e75d3c61ad\n",
+            h = hash("k")
+        );
+        let keys = read(&taken).expect("each line is good");
+        let error = store.import(&keys, at(100)).expect_err("one hash cannot be two keys");
+        assert_eq!(error.to_string(), "nothing was imported:\n  line 3: this hash is another key's already");
+        assert_eq!(store.list().expect("a good store").len(), 1);
+        assert!(store.find_key("k").expect("a good store").is_none());
+    });
 }
 
 #[test]

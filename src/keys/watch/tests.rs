@@ -1,6 +1,6 @@
 use std::fs;
 
-use super::super::testing::{Home, Other, at, create};
+use super::super::testing::{Home, Other, at, create, next_change, on_each_engine};
 use super::super::{Fault, Store};
 use super::*;
 
@@ -10,61 +10,64 @@ fn poll(watch: &mut ChangeWatch) -> Change {
 
 /// One change since the last answer, and none since this one.
 fn changed_once(watch: &mut ChangeWatch) {
-    assert_eq!((poll(watch), poll(watch)), (Change::Changed, Change::Unchanged));
+    assert_eq!((next_change(watch), poll(watch)), (Change::Changed, Change::Unchanged));
 }
 
 #[test]
 fn every_write_is_noticed_once_and_no_read_is() {
-    let home = Home::new();
-    let mut store = home.open();
-    let mut watch = store.watch().expect("a good store");
-    assert_eq!(poll(&mut watch), Change::Unchanged);
+    on_each_engine(|home| {
+        let mut store = home.open();
+        let mut watch = store.watch().expect("a good store");
+        assert_eq!(poll(&mut watch), Change::Unchanged);
 
-    let key = create(&mut store, "by the watched store itself");
-    changed_once(&mut watch);
-    create(&mut home.open(), "by another connection");
-    changed_once(&mut watch);
-    store.list().expect("a good store");
-    store.find_key("x").expect("a good store");
-    assert_eq!(poll(&mut watch), Change::Unchanged);
+        let key = create(&mut store, "by the watched store itself");
+        changed_once(&mut watch);
+        create(&mut home.open(), "by another connection");
+        changed_once(&mut watch);
+        store.list().expect("a good store");
+        store.find_key("x").expect("a good store");
+        assert_eq!(poll(&mut watch), Change::Unchanged);
 
-    home.open().revoke(&key.id, None, at(1)).expect("a good store");
-    changed_once(&mut watch);
-    // A revocation that changes nothing need not be noticed, but the next real change must be.
-    home.open().revoke(&key.id, None, at(2)).expect("a good store");
-    let _ = poll(&mut watch);
-    create(&mut store, "one");
-    create(&mut store, "two");
-    changed_once(&mut watch);
+        home.open().revoke(&key.id, None, at(1)).expect("a good store");
+        changed_once(&mut watch);
+        // A revocation that changes nothing need not be noticed, but the next real change must be.
+        home.open().revoke(&key.id, None, at(2)).expect("a good store");
+        let _ = poll(&mut watch);
+        create(&mut store, "one");
+        create(&mut store, "two");
+        changed_once(&mut watch);
+    });
 }
 
 #[test]
 fn another_process_is_noticed() {
-    let home = Home::new();
-    let mut store = home.open();
-    let key = create(&mut store, "n");
-    let mut watch = store.watch().expect("a good store");
+    on_each_engine(|home| {
+        let mut store = home.open();
+        let key = create(&mut store, "n");
+        let mut watch = store.watch().expect("a good store");
 
-    let mut creator = Other::new("create 1", &home.path());
-    creator.go();
-    creator.report().expect("an acknowledgement");
-    assert_eq!(poll(&mut watch), Change::Changed);
-    assert_eq!(creator.report(), None);
-    let _ = poll(&mut watch);
+        let mut creator = Other::new("create 1", home);
+        creator.go();
+        creator.report().expect("an acknowledgement");
+        assert_eq!(next_change(&mut watch), Change::Changed);
+        assert_eq!(creator.report(), None);
+        let _ = poll(&mut watch);
 
-    let mut revoker = Other::new(&format!("revoke-and-abort {}", key.id), &home.path());
-    revoker.go();
-    revoker.report().expect("an acknowledgement");
-    assert_eq!(poll(&mut watch), Change::Changed);
-    assert!(!store.get(&key.id).expect("a good store").expect("it is known").is_usable(at(0)));
+        let mut revoker = Other::new(&format!("revoke-and-abort {}", key.id), home);
+        revoker.go();
+        revoker.report().expect("an acknowledgement");
+        assert_eq!(next_change(&mut watch), Change::Changed);
+        assert!(!store.get(&key.id).expect("a good store").expect("it is known").is_usable(at(0)));
+    });
 }
 
 #[test]
 fn what_happened_before_the_watch_is_no_change() {
-    let home = Home::new();
-    let mut store = home.open();
-    create(&mut store, "n");
-    assert_eq!(poll(&mut store.watch().expect("a good store")), Change::Unchanged);
+    on_each_engine(|home| {
+        let mut store = home.open();
+        create(&mut store, "n");
+        assert_eq!(poll(&mut store.watch().expect("a good store")), Change::Unchanged);
+    });
 }
 
 #[test]

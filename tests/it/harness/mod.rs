@@ -5,6 +5,7 @@ mod client;
 mod encode;
 mod kinde;
 mod origin;
+pub mod postgres;
 mod process;
 mod proxy;
 mod tls;

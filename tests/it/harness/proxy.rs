@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use keyward::config::{self, Compiled, Mistakes, Overrides};
-use keyward::keys::{KeyPrefix, NewKey, Peppers, Store, SystemRandom};
+use keyward::keys::{KeyPrefix, NewKey, Peppers, PostgresSpec, Store, StorePlace, SystemRandom};
 use keyward::server::{Server, Stopped};
 use keyward::time::Clock;
 use tempfile::TempDir;
@@ -35,6 +35,8 @@ pub struct ProxyBuilder {
     files: Vec<(String, String)>,
     clock: Clock,
     workers: usize,
+    /// A database instead of a file of its own.
+    postgres: Option<StorePlace>,
 }
 
 /// A running proxy with a store of its own. It is cut off when the test ends.
@@ -48,6 +50,7 @@ pub struct Proxy {
     pub user_key: String,
     server: Server,
     dir: TempDir,
+    place: StorePlace,
     base: String,
     origin: SocketAddr,
 }
@@ -74,6 +77,7 @@ impl Proxy {
             rest: OPEN_ROUTES.to_owned(),
             clock: Clock::system(),
             workers: 1,
+            postgres: None,
         }
     }
 
@@ -96,7 +100,7 @@ impl Proxy {
 
     /// Makes another key in the running proxy's store, and returns its id and text.
     pub fn create_key(&self, org: Option<&str>, user: Option<&str>, scopes: &[&str]) -> (String, String) {
-        create_key(&self.store(), &self.clock, org, user, scopes)
+        create_key(&self.place, &self.clock, org, user, scopes)
     }
 
     /// A request to the admin listener, where the configuration has one.
@@ -175,6 +179,12 @@ impl ProxyBuilder {
         self
     }
 
+    /// Keeps the keys in the PostgreSQL database that `url` names, with its password.
+    pub fn postgres(mut self, url: &str) -> Self {
+        self.postgres = Some(PostgresSpec::parse(url).expect("a good URL").into());
+        self.file("url", url).base("{url: 'sqlite://keys.db'}", "{url: {file: url}}")
+    }
+
     pub async fn start(self) -> Proxy {
         let dir = tempfile::tempdir().expect("a directory");
         for (name, text) in &self.files {
@@ -182,9 +192,9 @@ impl ProxyBuilder {
         }
         let text = format!("{}{}", self.base, self.rest);
         let compiled = compile(&text, dir.path(), self.origin).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        let store = dir.path().join("keys.db");
-        let (_, org_key) = create_key(&store, &self.clock, Some("org_customer_abc"), None, &SCOPES);
-        let (_, user_key) = create_key(&store, &self.clock, None, Some("kp_1234567890"), &SCOPES);
+        let place = self.postgres.unwrap_or_else(|| StorePlace::File(dir.path().join("keys.db")));
+        let (_, org_key) = create_key(&place, &self.clock, Some("org_customer_abc"), None, &SCOPES);
+        let (_, user_key) = create_key(&place, &self.clock, None, Some("kp_1234567890"), &SCOPES);
         let server = Server::start(compiled, self.workers, self.clock.clone()).await.expect("the server starts");
         let addresses = server.addresses().clone();
         Proxy {
@@ -195,6 +205,7 @@ impl ProxyBuilder {
             user_key,
             server,
             dir,
+            place,
             base: self.base,
             origin: self.origin,
         }
@@ -207,7 +218,7 @@ fn compile(text: &str, dir: &std::path::Path, origin: SocketAddr) -> Result<Comp
 }
 
 fn create_key(
-    store: &std::path::Path,
+    place: &StorePlace,
     clock: &Clock,
     org: Option<&str>,
     user: Option<&str>,
@@ -215,7 +226,7 @@ fn create_key(
 ) -> (String, String) {
     let prefix = KeyPrefix::new("kw_live").expect("a prefix");
     let key = NewKey::new("test key", org, user, scopes).expect("a valid key");
-    let mut store = Store::open(store, Peppers::default()).expect("the store opens");
+    let mut store = Store::open(place, Peppers::default()).expect("the store opens");
     let created = store.create(&key, &prefix, clock.now().wall, &mut SystemRandom).expect("the key is made");
     (created.id.as_str().to_owned(), created.secret.expose().to_owned())
 }

@@ -16,7 +16,7 @@ async fn sidecar(keys: &Keys, origin: &Origin, more: &str) -> Proxy {
     builder.file("token", SIDECAR).manual_clock().start().await
 }
 
-async fn following(keys: &Keys, origin: &Origin) -> Proxy {
+pub(super) async fn following(keys: &Keys, origin: &Origin) -> Proxy {
     let proxy = sidecar(keys, origin, "revocations: true").await;
     let follows = async { while proxy.metric("keyward_revocation_stream_up").await != 1.0 {} };
     within("the stream", follows).await;
@@ -24,7 +24,7 @@ async fn following(keys: &Keys, origin: &Origin) -> Proxy {
 }
 
 /// Asks until the answer has this status.
-async fn becomes(proxy: &Proxy, key: &str, status: u16) {
+pub(super) async fn becomes(proxy: &Proxy, key: &str, status: u16) {
     let asked = async { while proxy.get("/x").key(key).send().await.status != status {} };
     within("the change", asked).await;
 }

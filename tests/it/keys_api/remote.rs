@@ -16,12 +16,12 @@ impl Keys {
         tokio::task::spawn_blocking(run).await.expect("no panic")
     }
 
-    async fn remote(&self, arguments: &[&str]) -> Output {
+    pub(super) async fn remote(&self, arguments: &[&str]) -> Output {
         let url = format!("http://{}", self.address);
         self.command(&[arguments, &["--url", &url, "--token-file", "admin"]].concat()).await
     }
 
-    async fn local(&self, arguments: &[&str]) -> Output {
+    pub(super) async fn local(&self, arguments: &[&str]) -> Output {
         self.command(&[arguments, &["--config", "local.yaml"]].concat()).await
     }
 }

@@ -16,15 +16,15 @@ use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, crypto::ring};
 
 use super::Failure;
 use super::link::{Answering, Exchange, Reply};
 use super::tunnel::ForwardProxy;
 use crate::auth::VerifierError;
 use crate::time::Clock;
+use crate::trust::{TrustedCertificates, system_roots};
 
 const MAX_HEAD: usize = 32 << 10;
 
@@ -62,32 +62,6 @@ impl Origin {
         } else {
             format!("{}:{}", self.host, self.port)
         }
-    }
-}
-
-/// Certificates to trust, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrustedCertificates(Vec<CertificateDer<'static>>);
-
-impl TrustedCertificates {
-    /// Reads the certificates of a PEM file.
-    pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
-        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-        let certificates = Self(certificates.map_err(|error| format!("is no PEM file: {error}"))?);
-        if certificates.0.is_empty() {
-            return Err("holds no certificate".to_owned());
-        }
-        certificates.roots().map(|_| certificates)
-    }
-
-    fn roots(&self) -> Result<RootCertStore, String> {
-        let mut roots = RootCertStore::empty();
-        for certificate in &self.0 {
-            roots
-                .add(certificate.clone())
-                .map_err(|error| format!("holds a certificate that cannot be trusted: {error}"))?;
-        }
-        Ok(roots)
     }
 }
 
@@ -293,22 +267,10 @@ fn reset(headers: &HeaderMap) -> Option<Duration> {
     seconds("ratelimit-reset").or_else(|| seconds("retry-after"))
 }
 
-/// The certificates that the system trusts (the package `ca-certificates`, or where `SSL_CERT_FILE` points).
-fn system_roots() -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(
-            "this system has no root certificates: install ca-certificates, or name some by keys.kinde.ca".to_owned()
-        );
-    }
-    Ok(roots)
-}
-
 fn connector(host: &str, ca: Option<&TrustedCertificates>) -> Result<(TlsConnector, ServerName<'static>), String> {
     let roots = match ca {
         Some(ca) => ca.roots()?,
-        None => system_roots()?,
+        None => system_roots("keys.kinde.ca")?,
     };
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
