@@ -117,7 +117,8 @@ fn manage_keys(command: &keys::KeysCommand) -> Result<(), Failure> {
         (VerifierSpec::Kinde(kinde), _) => {
             let origin = kinde.origin;
             return Err(Failure::Other(format!(
-                "the keys of this configuration live in Kinde ({origin}): create, list and revoke them there"
+                "the keys of this configuration live in Kinde or a key service ({origin}): create, list and revoke them \
+                 there; for a key service: `--url {origin} --token-file FILE`"
             )));
         }
     };

@@ -207,7 +207,14 @@ pub(super) fn presented(body: &[u8]) -> Result<SecretString, Problem> {
 fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         let code = if error.is_data() { "INVALID_FIELD" } else { "INVALID_JSON" };
-        Problem::bad(code, format!("the body is not as documented: {error}"))
+        Problem::bad(
+            code,
+            format!(
+                "the body is not as documented (line {} column {}); /openapi.json tells how it is",
+                error.line(),
+                error.column()
+            ),
+        )
     })
 }
 

@@ -144,7 +144,7 @@ fn readable(content: Content) -> Result<TextFormat, &'static str> {
         // What a client says comes whole: nothing in it waits for more.
         (Kind::EventStream, None) => Ok(TextFormat::Events),
         (Kind::Ndjson, None) => Ok(TextFormat::Lines),
-        (Kind::Other | Kind::Unclear, None) => Err("this content type is not inspected yet"),
+        (Kind::Other | Kind::Unclear, None) => Err("this content type cannot be inspected"),
     }
 }
 

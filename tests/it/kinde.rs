@@ -646,7 +646,7 @@ routes: [{id: any, path: /any}]
         let output = keyward_in(dir.path(), &[&["keys"][..], command].concat());
         let said = String::from_utf8(output.stderr).expect("text");
         assert_eq!(output.status.code(), Some(1), "{command:?}");
-        assert!(said.contains("live in Kinde (https://acme.kinde.com)"), "{said}");
+        assert!(said.contains("live in Kinde or a key service (https://acme.kinde.com)"), "{said}");
     }
     assert!(!dir.path().join("keyward.db").exists());
 }

@@ -287,7 +287,7 @@ async fn input() {
         chat(shape).header("Content-Encoding", "gzip").json("{}").send().await
     })
     .await;
-    let kind = "Request body cannot be inspected: this content type is not inspected yet";
+    let kind = "Request body cannot be inspected: this content type cannot be inspected";
     case("type", unscannable(kind), async |shape| chat(shape).body("application/octet-stream", "x").send().await).await;
     // Python's JSON reader recognizes UTF-16 and UTF-32 without being told.
     let wide = "Request body cannot be inspected: text with zero bytes, which may be UTF-16 or UTF-32";

@@ -139,12 +139,14 @@ impl Exit {
     fn take(&mut self, event: Event<'_>) -> Result<(), Fault> {
         match (event, &mut self.inspected) {
             (Event::Control(Control::Close, payload), Some(inspected)) => {
+                // The reason is text that nothing has scanned, and only says in words what the code says.
+                let said = if inspected.observes { payload } else { &payload[..payload.len().min(2)] };
                 // What waited for more of its text need not wait any longer.
                 let mut ready = std::mem::take(&mut inspected.ready);
                 inspected.scanner.end_messages(&mut ready);
                 self.let_go(ready);
                 self.stopped()?;
-                self.control(Control::Close, payload);
+                self.control(Control::Close, said);
             }
             (Event::Control(control, payload), _) => self.control(control, payload),
             (Event::Begin { first, length, .. }, None) => {

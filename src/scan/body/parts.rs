@@ -239,9 +239,11 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a part is declared to be something else than text.
+/// Whether a part is declared to be something else than text, and is no field, which is text whatever it declares.
 fn is_binary_type(head: &Head) -> bool {
-    let Some(essence) = head.media_type.as_deref() else { return false };
+    let Some(essence) = head.media_type.as_deref().filter(|_| head.is_file || head.name.is_none()) else {
+        return false;
+    };
     let is_text = essence.starts_with("text/")
         || essence.ends_with("+xml")
         || ["xml", "javascript", "ecmascript", "jsonl", "ndjson", "x-ndjson", "yaml", "sql", "graphql"]

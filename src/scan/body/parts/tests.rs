@@ -45,7 +45,10 @@ fn what_is_harmful_is_found_wherever_it_stands() {
         &[("name=\"f\"\r\nX-Note: <script>", b"x")],
         &[("name=\"f\"; filename=\"a.txt\"\r\nContent-Type: text/plain", BAD)],
         &[("name=\"f\"; filename=\"a.png\"\r\nContent-Type: image/png", BAD)],
-        &[("name=\"f\"\r\nContent-Type: application/octet-stream", b"<\0s\0c\0r\0i\0p\0t\0>\0")],
+        // A field is text to those who read forms, whatever it says that it is.
+        &[("name=\"f\"\r\nContent-Type: image/png", b"<script>alert(1)</script>\xFF")],
+        &[("name=\"f\"\r\nContent-Type: application/octet-stream", b"\xFF<script>")],
+        &[("name=\"f\"; filename=\"f\"\r\nContent-Type: application/octet-stream", b"<\0s\0c\0r\0i\0p\0t\0>\0")],
         &[("name=\"f\"\r\nContent-Type: application/json", br#"{"a":"\u003cscript\u003e"}"#)],
         &[("name=\"f\"", br#"{"a":"\u003cscript\u003e"}"#)],
         &[("name=\"f\"\r\nContent-Type: application/jsonl", b"{\"a\":1}\n{\"a\":\"\\u003cscript\\u003e\"}\n")],
@@ -69,7 +72,7 @@ fn what_is_clean_passes() {
         ("name=\"empty\"", b""),
         ("name=\"f\"; filename=\"cat (1).png\"\r\nContent-Type: image/png", b"\x89PNG\r\n\x1a\n\0\0\0\xFF--X"),
         ("name=\"meta\"\r\nContent-Type: application/json; charset=utf-8", br#"{"a":["b"]}"#),
-        ("name=\"zeros\"\r\nContent-Type: application/octet-stream", b"\0\0\x01text"),
+        ("name=\"zeros\"; filename=\"z\"\r\nContent-Type: application/octet-stream", b"\0\0\x01text"),
         ("name=\"latin\"\r\nContent-Type: text/plain; charset=iso-8859-1", b"caf\xE9"),
     ];
     let report = run(&body(parts), &asked(html(), Action::Block));
@@ -101,7 +104,7 @@ fn what_cannot_be_read_is_not_guessed() {
     assert!(matches!(run(b"--XX\r\n\r\nx", &asked(html(), Action::Block)).verdict, Verdict::Malformed(_)));
     let rules = html();
     let strict = Inspection { binary_parts: BinaryParts::Block, ..asked(rules, Action::Block) };
-    let image = body(&[("name=\"f\"\r\nContent-Type: image/png", b"\x89PNG\xFF")]);
+    let image = body(&[("name=\"f\"; filename=\"f\"\r\nContent-Type: image/png", b"\x89PNG\xFF")]);
     assert_eq!(run(&image, &strict).verdict, Verdict::Unscannable(BINARY));
 }
 

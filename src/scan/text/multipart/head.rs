@@ -33,6 +33,8 @@ pub struct Head {
     pub texts: Vec<Vec<u8>>,
     /// The name of the field.
     pub name: Option<Vec<u8>>,
+    /// It names a file. A field without one is text to Python's frameworks, whatever type it declares.
+    pub is_file: bool,
     /// The media type in lower case, if one is declared.
     pub media_type: Option<String>,
     /// The declared charset.
@@ -56,6 +58,7 @@ impl Head {
         let mut head = Self {
             texts: Vec::new(),
             name: None,
+            is_file: false,
             media_type: None,
             charset: None,
             coding: Coding::Identity,
@@ -89,6 +92,7 @@ impl Head {
             b"content-disposition" => {
                 let parsed = self.parameters(value)?;
                 self.name = parsed.get("name").map(<[u8]>::to_vec);
+                self.is_file = parsed.iter().any(|parameter| parameter.name.starts_with("filename"));
             }
             b"content-type" => {
                 let parsed = self.parameters(value)?;
