@@ -5,6 +5,8 @@
 # 1, and the input is shown. To run it again:
 # `KEYWARD_FUZZ=TARGET target/debug/keyward-fuzz FILE`.
 #
+# The same seed tries the same inputs again; KEYWARD_SEED sets another, to go elsewhere.
+#
 # What a run learns is kept in target/fuzz, and the next one begins with it; fuzz/corpus is what everybody begins with.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -46,7 +48,7 @@ run() {
     mkdir -p "$dir/corpus"
     rm -f "$dir"/finding-*
     KEYWARD_FUZZ=$target timeout --kill-after=10 $((seconds + 300)) "$program" \
-        -max_total_time="$seconds" -max_len=4096 -timeout=60 -rss_limit_mb=1024 -print_final_stats=1 \
+        -seed="${KEYWARD_SEED:-1}" -max_total_time="$seconds" -max_len=4096 -timeout=60 -rss_limit_mb=1024 -print_final_stats=1 \
         -artifact_prefix="$dir/finding-" "$dir/corpus" "fuzz/corpus/$target" >"$dir/log" 2>&1 </dev/null
     status=$?
     local runs reached
