@@ -281,7 +281,9 @@ impl Splitter {
         let is_head = self.state == State::Head;
         let most = if is_head { MAX_HEAD } else { MAX_PADDING };
         if self.line.len() + (behind - from) > most {
-            return Err(error(MultipartErrorKind::TooLong));
+            // Where the bound is passed, however the bytes came.
+            let offset = self.offset + (from + most - self.line.len()) as u64;
+            return Err(MultipartError { kind: MultipartErrorKind::TooLong, offset });
         }
         self.line.extend_from_slice(&bytes[from..behind]);
         if bytes[behind - 1] != b'\n' {
