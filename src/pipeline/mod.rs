@@ -439,7 +439,7 @@ fn owner(by: Subject, route: &Arc<str>, principal: Option<&Arc<Principal>>, clie
 fn outgoing(parts: &mut http::request::Parts, body: RequestBody, upstream: &Upstream) -> Request<RequestBody> {
     if !parts.headers.contains_key(header::HOST) {
         // An HTTP/1.0 client may leave it out; HTTP/1.1 may not.
-        if let Ok(host) = HeaderValue::from_str(&upstream.endpoint.authority()) {
+        if let Ok(host) = HeaderValue::from_str(&upstream.authority()) {
             parts.headers.insert(header::HOST, host);
         }
     }

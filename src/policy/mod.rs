@@ -21,7 +21,7 @@ pub use path::{BadPath, PathPattern, PatternError, canonical_path};
 pub use rate::{Limit, Rate, Subject};
 pub use route::{Access, ErrorFormat, Methods, MissingScope, Route, Scopes};
 pub use route_table::{Matched, RouteTable, TableError};
-pub use upstream::{Endpoint, Timeouts, Upstream};
+pub use upstream::{CertificateFiles, Endpoint, Http2, Timeouts, Upstream, UpstreamTls};
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! Where requests go.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,11 @@ use crate::assertion::Assertion;
 #[derive(Debug)]
 pub struct Upstream {
     pub name: Arc<str>,
-    pub endpoint: Endpoint,
+    /// At least one, no two alike.
+    pub endpoints: Vec<Endpoint>,
+    /// For the `https://` ones.
+    pub tls: UpstreamTls,
+    pub http2: Http2,
     pub timeouts: Timeouts,
     /// How long an idle connection is kept; shorter than the service keeps it.
     pub keepalive: Duration,
@@ -22,31 +27,82 @@ pub struct Upstream {
     pub assertion: Option<Arc<Assertion>>,
 }
 
+impl Upstream {
+    /// The `Host` of a request whose client named none.
+    pub fn authority(&self) -> String {
+        self.endpoints.first().map(Endpoint::authority).unwrap_or_default()
+    }
+}
+
 /// An address to connect to, resolved at connect time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    /// Host name or IP address, without brackets.
-    pub host: Box<str>,
-    pub port: u16,
+pub enum Endpoint {
+    Tcp {
+        tls: bool,
+        /// Host name or IP address, without brackets.
+        host: Box<str>,
+        port: u16,
+    },
+    /// The file of a Unix socket.
+    Unix(PathBuf),
 }
 
 impl Endpoint {
-    /// `host:port`, an IPv6 address in brackets.
+    /// `host:port`, an IPv6 address in brackets; a Unix socket is on this machine.
     pub fn authority(&self) -> String {
-        let Self { host, port } = self;
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+        match self {
+            Self::Tcp { host, port, .. } if host.contains(':') => format!("[{host}]:{port}"),
+            Self::Tcp { host, port, .. } => format!("{host}:{port}"),
+            Self::Unix(_) => "localhost".to_owned(),
+        }
+    }
+
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tcp { tls: true, .. })
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority())
+        match self {
+            Self::Tcp { tls, .. } => write!(f, "{}://{}", if *tls { "https" } else { "http" }, self.authority()),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
+}
+
+/// Whom the `https://` endpoints of an upstream are believed to be, and who we are to them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// A PEM file of the authorities to trust in place of the system's.
+    pub ca: Option<PathBuf>,
+    /// The name that the certificate must have, where it is not the host of the endpoint.
+    pub server_name: Option<Box<str>>,
+    /// What is shown to a service that asks for a certificate.
+    pub certificate: Option<CertificateFiles>,
+}
+
+/// A certificate with its chain, and its key, both in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Which HTTP an upstream is spoken to in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http2 {
+    /// Whatever a TLS handshake agrees on; HTTP/1.1 without TLS.
+    Auto,
+    /// HTTP/2 and nothing else: without TLS by prior knowledge (RFC 9113 §3.3).
+    Always,
+    Never,
 }
 
 /// How long each wait for an upstream may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
+    /// From the name of the service to a connection that is ready for a request.
     pub connect: Duration,
     /// From the last byte of the request to the response head.
     pub first_byte: Duration,

@@ -10,8 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::pool::{Connection, Home};
-use crate::policy::Upstream;
+use super::pool::Loan;
 
 /// Streams the service's body and, at its end, returns the connection to the pool. Dropped before the end, it
 /// closes the connection: that is how cancellation reaches the service.
@@ -20,31 +19,25 @@ use crate::policy::Upstream;
 #[derive(Debug)]
 pub struct UpstreamBody {
     inner: Incoming,
-    /// With the pool that it returns to, if it does.
-    connection: Option<(Connection, Option<Home>)>,
+    /// The connection, until it is done.
+    loan: Option<Loan>,
     idle: Duration,
     /// Made at the first wait: most bodies are there at once.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl UpstreamBody {
-    pub(super) fn new(inner: Incoming, connection: Connection, home: Home) -> Self {
-        let idle = home.upstream.timeouts.idle;
-        let mut body = Self { inner, connection: Some((connection, Some(home))), idle, deadline: None };
+    pub(super) fn new(inner: Incoming, loan: Loan, idle: Duration) -> Self {
+        let mut body = Self { inner, loan: Some(loan), idle, deadline: None };
         if body.inner.is_end_stream() {
             body.finish();
         }
         body
     }
 
-    /// A body whose connection ends with it.
-    pub(super) fn once(inner: Incoming, connection: Connection, upstream: &Upstream) -> Self {
-        Self { inner, connection: Some((connection, None)), idle: upstream.timeouts.idle, deadline: None }
-    }
-
     fn finish(&mut self) {
-        if let Some((connection, Some(home))) = self.connection.take() {
-            home.put(connection);
+        if let Some(loan) = self.loan.take() {
+            loan.finish();
         }
     }
 

@@ -9,16 +9,28 @@
 //! if the connection closed at once: one that closes after a while has closed upon the request, not before it.
 
 mod body;
+mod cluster;
 mod connect;
+mod http2;
+mod member;
 mod pool;
+mod registry;
 mod request_body;
+mod resolve;
+mod socket;
+mod tls;
 mod upgrade;
 
 pub use body::UpstreamBody;
+pub use registry::Upstreams;
 pub use request_body::{BodyFault, RequestBody, Screen, Streamed};
+pub use resolve::{Resolve, Resolving, SystemResolver};
+pub use tls::check_tls;
 pub use upgrade::{Upgrade, UpgradedStream};
 
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{Method, Request, Response, StatusCode};
@@ -26,16 +38,17 @@ use hyper::body::Incoming;
 
 use crate::auth::Permit;
 use crate::limit::Admission;
-use crate::observe::Metrics;
-use crate::policy::Upstream;
-use crate::time::Clock;
-use pool::{Connection, Pool};
+use crate::policy::{Http2, Upstream};
+use cluster::Cluster;
+use connect::{Dialer, Purpose};
+use member::{Member, Pending, Speaks};
+use pool::{Lent, Loan, Pool};
 
 /// Why there is no response.
 #[derive(Debug)]
 pub enum SendError {
     /// No connection could be made.
-    Unreachable(std::io::Error),
+    Unreachable(io::Error),
     /// The service did not answer, or stopped reading, for as long as its timeouts allow.
     Timeout,
     /// The service closed the connection or answered with something that is not HTTP.
@@ -49,9 +62,10 @@ pub enum SendError {
 /// One worker's way to all upstreams.
 #[derive(Debug)]
 pub struct UpstreamClient {
+    upstreams: Arc<Upstreams>,
     pool: Arc<Pool>,
-    metrics: Arc<Metrics>,
-    clock: Clock,
+    /// Whose turn it is among endpoints that are equally busy.
+    turn: AtomicUsize,
 }
 
 /// A connection that the service had closed before our request reached it tells so within this time.
@@ -61,8 +75,9 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 const REAP_EVERY: Duration = Duration::from_millis(500);
 
 impl UpstreamClient {
-    pub fn new(metrics: Arc<Metrics>, clock: Clock) -> Self {
-        Self { pool: Arc::new(Pool::default()), metrics, clock }
+    pub fn new(upstreams: Arc<Upstreams>) -> Self {
+        let pool = Arc::new(Pool::new(upstreams.clock.clone()));
+        Self { upstreams, pool, turn: AtomicUsize::new(0) }
     }
 
     /// Closes idle connections in time. Runs on the worker until it is dropped.
@@ -70,7 +85,7 @@ impl UpstreamClient {
         let mut ticks = tokio::time::interval(REAP_EVERY);
         loop {
             ticks.tick().await;
-            self.pool.reap(self.clock.now().monotonic);
+            self.pool.reap();
         }
     }
 
@@ -84,57 +99,97 @@ impl UpstreamClient {
         _permit: &Permit,
         _admission: &Admission,
     ) -> Result<Response<UpstreamBody>, SendError> {
-        let replay = Replay::of(&request);
+        let cluster = self.cluster(upstream)?;
+        let member = cluster.choose(self.turn.fetch_add(1, Ordering::Relaxed));
         let fault = request.body().fault();
-        let now = self.clock.now().monotonic;
-        let failed = match self.pool.checkout(upstream, now) {
-            Some(connection) => {
-                let idempotent = request.method().is_idempotent();
-                self.metrics.upstream_request(&upstream.name, "reused");
-                match self.exchange(connection, request, upstream).await {
-                    Ok(response) => return Ok(response),
-                    Err(Failed::Closed(error)) if !idempotent && self.has_passed(AT_ONCE, now) => {
-                        return Err(Failed::Closed(error).error(&fault));
-                    }
-                    Err(failed) => failed,
-                }
-            }
-            None => {
-                self.metrics.upstream_request(&upstream.name, "new");
-                let connection = connect::connect(upstream).await?;
-                return self.exchange(connection, request, upstream).await.map_err(|failed| failed.error(&fault));
-            }
+        let idempotent = request.method().is_idempotent();
+        let now = self.now();
+        let Some(lent) = self.pool.checkout(member, now) else {
+            cluster.metrics.new.inc();
+            let lent = self.connect(&cluster, member, upstream, now).await?;
+            return self.exchange(lent, request, member, upstream).await.map_err(|failed| failed.error(&fault));
         };
-        let again = match failed {
-            Failed::Unsent(request, _) => *request,
-            Failed::Closed(error) => match replay.and_then(Replay::request) {
-                Some(request) => request,
-                None => return Err(Failed::Closed(error).error(&fault)),
+        cluster.metrics.reused.inc();
+        let replay = Replay::of(&request);
+        let may_be_late = lent.is_http2();
+        let again = match self.exchange(lent, request, member, upstream).await {
+            Ok(response) => return Ok(response),
+            Err(Failed::Unsent(request, _)) => Some(*request),
+            Err(Failed::Closed(error)) if !idempotent && (may_be_late || self.has_passed(AT_ONCE, now)) => {
+                return Err(Failed::Closed(error).error(&fault));
+            }
+            Err(failed @ Failed::Final(_)) => return Err(failed.error(&fault)),
+            Err(failed @ (Failed::Closed(_) | Failed::Unprocessed(_))) => match replay.and_then(Replay::request) {
+                Some(request) => Some(request),
+                None => return Err(failed.error(&fault)),
             },
-            Failed::Final(_) => return Err(failed.error(&fault)),
         };
-        self.metrics.upstream_request(&upstream.name, "resent");
-        let connection = connect::connect(upstream).await?;
-        self.exchange(connection, again, upstream).await.map_err(|failed| failed.error(&fault))
+        let Some(again) = again else { return Err(SendError::Unwanted("nothing to send again")) };
+        cluster.metrics.resent.inc();
+        let lent = self.connect(&cluster, member, upstream, self.now()).await?;
+        self.exchange(lent, again, member, upstream).await.map_err(|failed| failed.error(&fault))
+    }
+
+    fn now(&self) -> Instant {
+        self.upstreams.clock.now().monotonic
     }
 
     fn has_passed(&self, time: Duration, since: Instant) -> bool {
-        self.clock.now().monotonic.saturating_duration_since(since) > time
+        self.now().saturating_duration_since(since) > time
+    }
+
+    fn cluster(&self, upstream: &Arc<Upstream>) -> Result<Arc<Cluster>, SendError> {
+        let unknown = || SendError::Unreachable(io::Error::other("the upstream is not of a policy in force"));
+        self.upstreams.find(upstream).ok_or_else(unknown)
+    }
+
+    /// A new connection. Where requests share connections, whoever comes while one is made waits for it.
+    async fn connect(
+        &self,
+        cluster: &Cluster,
+        member: &Member,
+        upstream: &Upstream,
+        now: Instant,
+    ) -> Result<Lent, SendError> {
+        let dialer = self.dialer(cluster, upstream, now);
+        let may_share = upstream.http2 == Http2::Always || member.speaks() == Speaks::Http2;
+        if !may_share {
+            let fresh = dialer.connect(member, Purpose::Requests).await?;
+            return Ok(self.pool.lend(member, fresh, upstream.keepalive));
+        }
+        let connecting = self.pool.connecting(member);
+        let turn = tokio::time::timeout(upstream.timeouts.connect, connecting.lock()).await;
+        let Ok(_turn) = turn else {
+            let why = format!("cannot connect to {}: others are trying", member.endpoint);
+            return Err(SendError::Unreachable(io::Error::new(io::ErrorKind::TimedOut, why)));
+        };
+        if let Some(lent) = self.pool.checkout(member, now) {
+            return Ok(lent);
+        }
+        let fresh = dialer.connect(member, Purpose::Requests).await?;
+        Ok(self.pool.lend(member, fresh, upstream.keepalive))
+    }
+
+    fn dialer<'a>(&'a self, cluster: &'a Cluster, upstream: &'a Upstream, now: Instant) -> Dialer<'a> {
+        let resolver = &*self.upstreams.resolver;
+        Dialer { cluster, resolver, timeouts: &upstream.timeouts, now: self.upstreams.millis(now) }
     }
 
     async fn exchange(
         &self,
-        mut connection: Connection,
-        request: Request<RequestBody>,
-        upstream: &Arc<Upstream>,
+        mut lent: Lent,
+        mut request: Request<RequestBody>,
+        member: &Arc<Member>,
+        upstream: &Upstream,
     ) -> Result<Response<UpstreamBody>, Failed> {
+        http2::spell(&mut request, lent.is_http2(), &member.endpoint);
+        let pending = member.begin();
         let progress = request.body().progress();
         let head_only = request.method() == Method::HEAD;
-        let received = connection.socket.received();
-        let head = connection.sender.try_send_request(request);
+        let received = lent.received();
         let response = tokio::select! {
             biased;
-            response = head => response,
+            response = lent.send(request) => response,
             () = progress.stalled(&upstream.timeouts) => return Err(Failed::Final(SendError::Timeout)),
         };
         match response {
@@ -142,31 +197,30 @@ impl UpstreamClient {
                 drop(response);
                 Err(Failed::Final(SendError::Unwanted("it changed the protocol without being asked")))
             }
-            Ok(response) => Ok(self.receive(response, connection, upstream, head_only)),
+            Ok(response) => Ok(self.receive(response, lent, pending, upstream, head_only)),
             Err(mut error) => match error.take_message() {
                 Some(request) => Err(Failed::Unsent(Box::new(request), error.into_error())),
-                None if connection.socket.received() == received => Err(Failed::of(error.into_error())),
+                None if lent.received() == received => Err(Failed::of(error.into_error())),
                 None => Err(Failed::Final(SendError::Broken(error.into_error()))),
             },
         }
     }
 
     /// `head_only`: the answer to a `HEAD`. Its connection is not used again, nor is one that answered 204 or 304: a
-    /// service that sends a body all the same would have it read as the answer to the next request.
+    /// service that sends a body all the same would have it read as the answer to the next request. HTTP/2 tells one
+    /// answer from another.
     fn receive(
         &self,
         response: Response<Incoming>,
-        connection: Connection,
-        upstream: &Arc<Upstream>,
+        lent: Lent,
+        pending: Pending,
+        upstream: &Upstream,
         head_only: bool,
     ) -> Response<UpstreamBody> {
         let bodiless = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        if head_only || bodiless {
-            return response.map(|body| UpstreamBody::once(body, connection, upstream));
-        }
-        let home =
-            pool::Home { pool: Arc::clone(&self.pool), upstream: Arc::clone(upstream), clock: self.clock.clone() };
-        response.map(|body| UpstreamBody::new(body, connection, home))
+        let reusable = lent.is_http2() || !(head_only || bodiless);
+        let loan = Loan { lent, pool: Arc::clone(&self.pool), pending, keepalive: upstream.keepalive, reusable };
+        response.map(|body| UpstreamBody::new(body, loan, upstream.timeouts.idle))
     }
 }
 
@@ -174,6 +228,8 @@ impl UpstreamClient {
 enum Failed {
     /// Nothing was sent; the request is whole.
     Unsent(Box<Request<RequestBody>>, hyper::Error),
+    /// The service said that it has not begun with it.
+    Unprocessed(hyper::Error),
     /// The connection closed before a byte of an answer.
     Closed(hyper::Error),
     Final(SendError),
@@ -181,6 +237,9 @@ enum Failed {
 
 impl Failed {
     fn of(error: hyper::Error) -> Self {
+        if is_unprocessed(&error) {
+            return Self::Unprocessed(error);
+        }
         let gone = error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_reset(&error);
         if gone { Self::Closed(error) } else { Self::Final(SendError::Broken(error)) }
     }
@@ -189,7 +248,7 @@ impl Failed {
     fn error(self, fault: &request_body::Fault) -> SendError {
         match (fault.take(), self) {
             (Some(fault), _) => SendError::Request(fault),
-            (None, Self::Unsent(_, error) | Self::Closed(error)) => SendError::Broken(error),
+            (None, Self::Unsent(_, error) | Self::Unprocessed(error) | Self::Closed(error)) => SendError::Broken(error),
             (None, Self::Final(error)) => error,
         }
     }
@@ -197,15 +256,36 @@ impl Failed {
 
 /// Whether the peer reset the connection, which is how a closed idle connection often shows itself.
 fn is_reset(error: &hyper::Error) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    let gone = |kind| matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof);
+    let of_io = |cause: &Cause| cause.downcast_ref::<io::Error>().map(io::Error::kind);
+    let of_http2 = |cause: &Cause| cause.downcast_ref::<h2::Error>().and_then(h2::Error::get_io).map(io::Error::kind);
+    find_cause(error, |cause| of_io(cause).or_else(|| of_http2(cause))).is_some_and(gone)
+}
+
+/// Whether the peer promises, in HTTP/2, that it has not begun with the request (RFC 9113 §6.8, §8.7). A GOAWAY fails
+/// only streams behind the last one that was begun, unless it tells of an error.
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let of_http2 = |cause: &Cause| {
+        let error = cause.downcast_ref::<h2::Error>()?;
+        let reason = error.reason();
+        let refused = error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM);
+        Some(error.is_remote() && (refused || error.is_go_away() && reason == Some(h2::Reason::NO_ERROR)))
+    };
+    find_cause(error, of_http2).unwrap_or(false)
+}
+
+type Cause = dyn std::error::Error + 'static;
+
+fn find_cause<T>(error: &hyper::Error, find: impl Fn(&Cause) -> Option<T>) -> Option<T> {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            return matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected);
+        if let Some(found) = find(cause) {
+            return Some(found);
         }
         source = cause.source();
     }
-    false
+    None
 }
 
 /// A copy of a request that is held whole. Cheap: header values and the body share their bytes.

@@ -1,11 +1,13 @@
 //! A request that asks to change the protocol.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::{Request, Response, StatusCode, response};
 use hyper_util::rt::TokioIo;
 
-use super::{RequestBody, SendError, UpstreamBody, UpstreamClient, connect};
+use super::connect::Purpose;
+use super::{RequestBody, SendError, UpstreamBody, UpstreamClient};
 use crate::auth::Permit;
 use crate::limit::Admission;
 use crate::policy::Upstream;
@@ -33,12 +35,17 @@ impl UpstreamClient {
         _permit: &Permit,
         _admission: &Admission,
     ) -> Result<Upgrade, SendError> {
-        self.metrics.upstream_request(&upstream.name, "new");
-        let mut connection = connect::connect(upstream).await?;
-        let head = tokio::time::timeout(upstream.timeouts.first_byte, connection.sender.send_request(request)).await;
-        let mut response = head.map_err(|_| SendError::Timeout)?.map_err(SendError::Broken)?;
+        let cluster = self.cluster(upstream)?;
+        let member = cluster.choose(self.turn.fetch_add(1, Ordering::Relaxed));
+        cluster.metrics.new.inc();
+        let fresh = self.dialer(&cluster, upstream, self.now()).connect(member, Purpose::Http1).await?;
+        let mut lent = self.pool.lend(member, fresh, upstream.keepalive);
+        let pending = member.begin();
+        let head = tokio::time::timeout(upstream.timeouts.first_byte, lent.send(request)).await;
+        let head = head.map_err(|_| SendError::Timeout)?;
+        let mut response = head.map_err(|error| SendError::Broken(error.into_error()))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Upgrade::Answered(self.receive(response, connection, upstream, false)));
+            return Ok(Upgrade::Answered(self.receive(response, lent, pending, upstream, false)));
         }
         let stream = hyper::upgrade::on(&mut response).await.map_err(SendError::Broken)?;
         Ok(Upgrade::Switched(response.into_parts().0, TokioIo::new(stream)))

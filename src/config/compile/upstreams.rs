@@ -1,5 +1,6 @@
 //! `upstreams`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::config::Overrides;
@@ -7,7 +8,7 @@ use crate::config::address;
 use crate::config::field::Field;
 use crate::config::mistake::{Findings, Mistake, quoted};
 use crate::config::written::{self, Named};
-use crate::policy::{Endpoint, Timeouts, Upstream};
+use crate::policy::{Endpoint, Http2, Timeouts, Upstream};
 
 use super::assertion::KeyIds;
 use super::names::Names;
@@ -23,10 +24,11 @@ pub(super) fn compile(
     written: Field<Vec<Named<written::Upstream>>>,
     endpoint: Option<&Endpoint>,
     key_ids: &KeyIds<'_>,
+    findings: &Findings,
 ) -> Names<Upstream> {
     let mut names = Names::new("upstream", !matches!(written, Field::Broken));
     for Named { name, body } in written.given().unwrap_or_default() {
-        let upstream = body.and_then(|body| upstream(&name.value, body, endpoint, key_ids));
+        let upstream = body.and_then(|body| upstream(&name.value, body, endpoint, key_ids, findings));
         names.add(name, upstream);
     }
     names
@@ -37,13 +39,26 @@ fn upstream(
     written: written::Upstream,
     endpoint: Option<&Endpoint>,
     key_ids: &KeyIds<'_>,
+    findings: &Findings,
 ) -> Option<Upstream> {
     let assertion = written.assertion.given().and_then(|assertion| key_ids.assertion(&assertion, name));
     // Read in any case: an override hides no mistake.
-    let own = written.endpoint.given();
+    let own: Option<Vec<Endpoint>> =
+        written.endpoints.given().map(|list| list.into_iter().map(|endpoint| endpoint.value).collect());
+    if let (Some(own), Some(spot)) = (&own, written.tls.spot())
+        && !own.iter().any(Endpoint::is_tls)
+    {
+        findings.add(spot.mistake("no endpoint is `https://`, so `tls` would mean nothing"));
+    }
+    let endpoints = match (endpoint, own) {
+        (Some(endpoint), _) => vec![endpoint.clone()],
+        (None, own) => own?,
+    };
     Some(Upstream {
         name: name.into(),
-        endpoint: endpoint.cloned().or(own)?,
+        endpoints,
+        tls: written.tls.given().unwrap_or_default(),
+        http2: written.http2.or(Http2::Auto),
         timeouts: Timeouts {
             connect: written.connect.or(CONNECT),
             first_byte: written.first_byte.or(FIRST_BYTE),
@@ -58,7 +73,7 @@ fn upstream(
 /// The endpoint that takes the place of every upstream's own.
 pub(super) fn endpoint_override(overrides: &Overrides, findings: &Findings) -> Option<Endpoint> {
     let text = overrides.endpoint.as_deref()?;
-    match address::endpoint(text) {
+    match address::endpoint(text, Path::new("")) {
         Ok(endpoint) => Some(endpoint),
         Err(bad) => {
             findings.add(Mistake::at(None, "", format!("the endpoint override {}: {}", quoted(text), bad.message)));

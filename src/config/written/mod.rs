@@ -132,6 +132,7 @@ pub(super) fn all_keys() -> Vec<(&'static str, &'static Keys)> {
         ("shutdown", &process::SHUTDOWN),
         ("usage", &process::USAGE),
         ("upstreams.NAME", &upstreams::UPSTREAM),
+        ("upstreams.NAME.tls", &upstreams::TLS),
         ("upstreams.NAME.timeouts", &upstreams::TIMEOUTS),
         ("upstreams.NAME.headers", &upstreams::HEADERS),
         ("upstreams.NAME.assertion", &assertion::ASSERTION),

@@ -5,25 +5,29 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use super::assertion::Assertion;
-use super::process::{located, timeout};
+use super::process::{certificate, file, located, timeout};
 use crate::config::address;
-use crate::config::field::Field;
+use crate::config::field::{At, Field};
 use crate::config::header_name::reserved;
 use crate::config::secret::secret;
 use crate::config::section::{Keys, Section};
 use crate::config::value::{Value, YEAR};
-use crate::policy::Endpoint;
+use crate::policy::{Endpoint, Http2, UpstreamTls};
+use crate::upstream::check_tls;
 
 pub(super) const UPSTREAM: Keys = Keys {
-    known: &["endpoints", "timeouts", "keepalive", "max_concurrent", "headers", "assertion"],
-    later: &["balance", "breaker", "health", "http2", "retries", "tls"],
+    known: &["endpoints", "tls", "http2", "timeouts", "keepalive", "max_concurrent", "headers", "assertion"],
+    later: &["balance", "breaker", "health", "retries"],
 };
+pub(super) const TLS: Keys = Keys { known: &["ca", "server_name", "cert", "key"], later: &[] };
 pub(super) const TIMEOUTS: Keys = Keys { known: &["connect", "first_byte", "idle"], later: &["total"] };
 pub(super) const HEADERS: Keys = Keys { known: &["set"], later: &[] };
 
 /// One entry of `upstreams`.
 pub(crate) struct Upstream {
-    pub endpoint: Field<Endpoint>,
+    pub endpoints: Field<Vec<At<Endpoint>>>,
+    pub tls: Field<UpstreamTls>,
+    pub http2: Field<Http2>,
     pub connect: Field<Duration>,
     pub first_byte: Field<Duration>,
     pub idle: Field<Duration>,
@@ -48,7 +52,9 @@ impl Upstream {
             unlimited(max_concurrent);
         }
         Some(Self {
-            endpoint: section.required("endpoints", endpoint),
+            endpoints: section.required("endpoints", endpoints),
+            tls: section.field("tls", tls),
+            http2: section.field("http2", http2),
             connect,
             first_byte,
             idle,
@@ -60,13 +66,41 @@ impl Upstream {
     }
 }
 
-fn endpoint(value: &Value<'_>) -> Option<Endpoint> {
-    let mut list = value.list(|item| located(item, "an endpoint `http://host:port`", address::endpoint))?;
-    match (list.pop(), list.is_empty()) {
-        (Some(only), true) => Some(only.value),
-        (Some(second), false) => value.refuse(second.spot.mistake("several endpoints are not supported yet")),
-        (None, _) => value.refuse(value.mistake("expected one endpoint, found an empty list")),
+fn endpoints(value: &Value<'_>) -> Option<Vec<At<Endpoint>>> {
+    const EXPECTED: &str = "an endpoint such as `http://host:port`";
+    let base_dir = value.context.base_dir;
+    let list = value.set(|item| located(item, EXPECTED, |text| address::endpoint(text, base_dir)))?;
+    match list.get(1) {
+        Some(second) => value.refuse(second.spot.mistake("several endpoints are not supported yet")),
+        None if list.is_empty() => value.refuse(value.mistake("expected one endpoint, found an empty list")),
+        None => Some(list),
     }
+}
+
+fn tls(value: &Value<'_>) -> Option<UpstreamTls> {
+    let section = Section::open(value, &TLS)?;
+    let ca = section.field("ca", file);
+    let server_name =
+        section.field("server_name", |value| located(value, "the name in the certificate", address::server_name));
+    let own = section.get("cert").or_else(|| section.get("key")).is_some();
+    let certificate = own.then(|| certificate(&section));
+    if matches!(ca, Field::Broken) || matches!(server_name, Field::Broken) || matches!(certificate, Some(None)) {
+        return None;
+    }
+    let spec =
+        UpstreamTls { ca: ca.given(), server_name: server_name.given(), certificate: certificate.flatten() };
+    match check_tls(&spec) {
+        Ok(()) => Some(spec),
+        Err(why) => value.refuse(value.mistake(why)),
+    }
+}
+
+/// `true`, `false` or `auto`.
+fn http2(value: &Value<'_>) -> Option<Http2> {
+    if value.as_text() == Some("auto") {
+        return Some(Http2::Auto);
+    }
+    value.boolean().map(|always| if always { Http2::Always } else { Http2::Never })
 }
 
 fn unlimited(value: &Value<'_>) -> Option<()> {

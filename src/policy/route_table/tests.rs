@@ -30,7 +30,9 @@ fn route(id: &str, host: Option<&str>, path: &str, methods: &[Method]) -> Arc<Ro
         response: inspect,
         upstream: Arc::new(Upstream {
             name: "ai".into(),
-            endpoint: crate::policy::Endpoint { host: "a".into(), port: 1 },
+            endpoints: Vec::new(),
+            tls: crate::policy::UpstreamTls::default(),
+            http2: crate::policy::Http2::Auto,
             timeouts: Timeouts { connect: second, first_byte: second, idle: second },
             keepalive: second,
             set_headers: Vec::new(),
