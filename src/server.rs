@@ -154,7 +154,8 @@ impl Server {
             .map_err(io::Error::other)?;
         let tls = tls.map(Arc::new);
         let workers = if listeners.is_empty() { 0 } else { workers };
-        let (workers, threads) = Workers::start(workers, &pipeline, &upstreams, &limits, tls.as_ref(), &metrics, &phases)?;
+        let (workers, threads) =
+            Workers::start(workers, &pipeline, &upstreams, &limits, tls.as_ref(), &metrics, &phases)?;
         tokio::spawn(Arc::clone(&upstreams).tend());
         if let Some(tls) = tls {
             tokio::spawn(tls.follow());
@@ -191,7 +192,7 @@ impl Server {
             let listener = Listener::Tcp(listener);
             tasks.spawn(listener::serve(listener, tls, limits, serve.max_connections, phases, service));
         }
-        let readiness = Readiness::new(trouble);
+        let readiness = Readiness::new(trouble, Arc::clone(&upstreams));
         if let Some((listener, spec)) = admin.zip(process.admin.as_ref()) {
             let access = admin::Access::Token(spec.token.clone());
             let answers = admin::Answers {
@@ -210,7 +211,20 @@ impl Server {
         }
         tokio::spawn(sweep(limiter, clock));
         metrics.reload_success.set(1);
-        Ok(Self { process, addresses, pipeline, upstreams, readiness, metrics, auth, phase, threads, usage_thread, tokens, tasks })
+        Ok(Self {
+            process,
+            addresses,
+            pipeline,
+            upstreams,
+            readiness,
+            metrics,
+            auth,
+            phase,
+            threads,
+            usage_thread,
+            tokens,
+            tasks,
+        })
     }
 
     pub fn addresses(&self) -> &Addresses {

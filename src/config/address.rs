@@ -182,8 +182,7 @@ pub(super) fn endpoint(text: &str, base_dir: &Path) -> Result<Endpoint, BadAddre
     if rest.contains(['/', '?', '#']) {
         return Err(BadAddress::new("an endpoint has no path or query: requests keep their own"));
     }
-    let (host, port) =
-        authority(rest, if tls { 443 } else { 80 }).ok_or_else(|| BadAddress::new(EXPECTED))?;
+    let (host, port) = authority(rest, if tls { 443 } else { 80 }).ok_or_else(|| BadAddress::new(EXPECTED))?;
     Ok(Endpoint::Tcp { tls, host, port })
 }
 

@@ -63,7 +63,8 @@ impl TlsSpec {
     }
 
     fn read(&self) -> Result<Files, TlsError> {
-        let certificates = self.certificates.iter().map(|files| Ok((files::read(&files.cert)?, files::read(&files.key)?.into())));
+        let certificates =
+            self.certificates.iter().map(|files| Ok((files::read(&files.cert)?, files::read(&files.key)?.into())));
         Ok(Files {
             certificates: certificates.collect::<Result<_, TlsError>>()?,
             client_ca: self.client_ca.as_deref().map(files::read).transpose()?,

@@ -116,7 +116,7 @@ async fn run(
     mut phase: watch::Receiver<Phase>,
 ) {
     let reaper = Arc::clone(&upstreams);
-    tokio::spawn(async move { reaper.reap_idle().await });
+    tokio::spawn(async move { reaper.tend().await });
     let mut connections = JoinSet::new();
     let connection_phase = phase.clone();
     let serve_all = async {

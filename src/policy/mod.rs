@@ -10,6 +10,7 @@ mod inspect;
 mod owner;
 mod path;
 mod rate;
+mod resilience;
 mod route;
 mod route_table;
 mod upstream;
@@ -19,9 +20,10 @@ pub use inspect::{BodyClass, Inspect, Unscannable};
 pub use owner::{InvalidOwner, KeyScopes, KeyTerms, Principal, UseCounter};
 pub use path::{BadPath, PathPattern, PatternError, canonical_path};
 pub use rate::{Limit, Rate, Subject};
+pub use resilience::{Breaker, Concurrency, Ejection, HealthCheck, Retries};
 pub use route::{Access, ErrorFormat, Methods, MissingScope, Route, Scopes};
 pub use route_table::{Matched, RouteTable, TableError};
-pub use upstream::{CertificateFiles, Endpoint, Http2, Timeouts, Upstream, UpstreamTls};
+pub use upstream::{CertificateFiles, Endpoint, Http2, MAX_ENDPOINTS, Timeouts, Upstream, UpstreamTls};
 
 use std::sync::Arc;
 

@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
+use super::resilience::{Breaker, Concurrency, Ejection, HealthCheck, Retries};
 use crate::assertion::Assertion;
+
+/// Most endpoints of one upstream.
+pub const MAX_ENDPOINTS: usize = 64;
 
 /// A compiled upstream.
 #[derive(Debug)]
 pub struct Upstream {
     pub name: Arc<str>,
-    /// At least one, no two alike.
+    /// At least one, at most [`MAX_ENDPOINTS`], no two alike.
     pub endpoints: Vec<Endpoint>,
     /// For the `https://` ones.
     pub tls: UpstreamTls,
@@ -21,6 +25,16 @@ pub struct Upstream {
     pub timeouts: Timeouts,
     /// How long an idle connection is kept; shorter than the service keeps it.
     pub keepalive: Duration,
+    /// Connections to each endpoint that every worker keeps open before anybody asks for them.
+    pub warm: usize,
+    /// How often the names of endpoints are asked for again.
+    pub resolve: Duration,
+    /// Without it there is no limit.
+    pub max_concurrent: Option<Concurrency>,
+    pub eject: Option<Ejection>,
+    pub breaker: Option<Breaker>,
+    pub retries: Option<Retries>,
+    pub health: Option<HealthCheck>,
     /// Set on every request to this upstream.
     pub set_headers: Vec<(HeaderName, HeaderValue)>,
     /// What tells the service, under a signature, who is calling; a route may have another.
@@ -108,4 +122,6 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// Between two pieces of a body, either way.
     pub idle: Duration,
+    /// From the beginning of the request to the end of its response.
+    pub total: Option<Duration>,
 }

@@ -60,17 +60,25 @@ impl Dialer<'_> {
             SendError::Unreachable(io::Error::new(why.kind(), format!("cannot connect to {}: {why}", member.endpoint)))
         };
         let work = self.dial(member, purpose);
-        match tokio::time::timeout(self.timeouts.connect, work).await {
-            Ok(Ok(fresh)) => Ok(fresh),
-            Ok(Err(why)) => {
-                member.doubt();
-                Err(unreachable(why))
+        let metrics = &self.cluster.metrics;
+        let why = match tokio::time::timeout(self.timeouts.connect, work).await {
+            Ok(Ok(fresh)) => {
+                metrics.connected("success");
+                return Ok(fresh);
             }
+            Ok(Err(why)) => why,
             Err(_) => {
-                member.doubt();
-                Err(unreachable(io::ErrorKind::TimedOut.into()))
+                metrics.timed_out("connect");
+                io::ErrorKind::TimedOut.into()
             }
-        }
+        };
+        metrics.connected(match why.kind() {
+            io::ErrorKind::ConnectionRefused => "refused",
+            io::ErrorKind::TimedOut => "timeout",
+            _ => "failed",
+        });
+        member.doubt();
+        Err(unreachable(why))
     }
 
     async fn dial(&self, member: &Member, purpose: Purpose) -> io::Result<Fresh> {

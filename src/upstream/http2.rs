@@ -6,7 +6,8 @@ use http::{HeaderMap, Request, Uri, Version};
 use http_body::Body;
 
 use super::RequestBody;
-use crate::policy::Endpoint;
+use super::member::{Member, Speaks};
+use crate::policy::{Endpoint, Http2, Upstream};
 
 /// What HTTP/2 has no place for (RFC 9113 §8.2.2).
 const OF_HTTP1: [HeaderName; 5] = [
@@ -16,6 +17,11 @@ const OF_HTTP1: [HeaderName; 5] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
 ];
+
+/// Whether connections to `member` are probably shared.
+pub(super) fn is_likely(upstream: &Upstream, member: &Member) -> bool {
+    upstream.http2 == Http2::Always || member.speaks() == Speaks::Http2
+}
 
 /// Spells a request for the connection that it goes on. Either spelling may come in: a request that was not sent may
 /// be sent on another connection.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use arc_swap::ArcSwapOption;
 
 use super::resolve::Resolve;
+use super::standing::Standing;
 use crate::policy::Endpoint;
 
 /// What a connection was found to speak.
@@ -24,6 +25,9 @@ pub(super) struct Member {
     /// What pools know it by.
     pub(super) id: u64,
     pub(super) endpoint: Endpoint,
+    pub(super) standing: Standing,
+    /// When it is checked next, in milliseconds of the registry's time.
+    next_check: AtomicU64,
     /// Requests that it has been given and has not answered to the end.
     pending: AtomicUsize,
     speaks: AtomicU8,
@@ -51,12 +55,23 @@ impl Member {
         Self {
             id,
             endpoint,
+            standing: Standing::default(),
+            next_check: AtomicU64::new(0),
             pending: AtomicUsize::new(0),
             speaks: AtomicU8::new(Speaks::Unknown as u8),
             generation: AtomicU64::new(0),
             addresses: ArcSwapOption::empty(),
             doubtful: AtomicBool::new(false),
         }
+    }
+
+    /// Whether it is to be checked now; if so, the next time is `interval` milliseconds from now.
+    pub(super) fn is_due_for_check(&self, now: u64, interval: u64) -> bool {
+        let is_due = now >= self.next_check.load(Ordering::Relaxed);
+        if is_due {
+            self.next_check.store(now + interval, Ordering::Relaxed);
+        }
+        is_due
     }
 
     pub(super) fn pending(&self) -> usize {
@@ -106,7 +121,7 @@ impl Member {
     }
 
     /// Whether the name is to be asked for again after `period` milliseconds.
-    pub(super) fn is_due(&self, now: u64, period: u64) -> bool {
+    pub(super) fn is_due_to_resolve(&self, now: u64, period: u64) -> bool {
         self.name().is_some() && self.addresses.load().as_ref().is_some_and(|known| now >= known.at + period)
     }
 

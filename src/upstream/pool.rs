@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::RequestBody;
+use super::cluster::Cluster;
 use super::member::{Member, Pending};
+use super::request_body::Wait;
 use super::socket::Socket;
+use super::{RequestBody, Upstreams};
 use crate::time::Clock;
 
 /// Most idle connections that are kept for one endpoint. More were needed at once only in a burst.
@@ -213,6 +216,15 @@ impl Pool {
         }
     }
 
+    /// Connections to an endpoint that are ready for a request.
+    pub(super) fn ready(&self, member: &Member, now: Instant) -> usize {
+        let generation = member.generation();
+        self.lock().get(&member.id).map_or(0, |lane| {
+            lane.idle.iter().filter(|idle| idle.is_usable(generation, now)).count()
+                + lane.shared.iter().filter(|shared| shared.is_usable(generation, now)).count()
+        })
+    }
+
     /// Held by whoever makes a connection that others can use.
     pub(super) fn connecting(&self, member: &Member) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(&self.lock().entry(member.id).or_default().connecting)
@@ -252,6 +264,10 @@ pub(super) struct Loan {
     pub(super) lent: Lent,
     pub(super) pool: Arc<Pool>,
     pub(super) pending: Pending,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) upstreams: Arc<Upstreams>,
+    /// The request's place among those that the service is given at once.
+    pub(super) slot: Option<OwnedSemaphorePermit>,
     pub(super) keepalive: Duration,
     /// Whether another request may follow on it.
     pub(super) reusable: bool,
@@ -263,5 +279,17 @@ impl Loan {
         if let (Lent::Exclusive(connection), true) = (self.lent, self.reusable) {
             self.pool.put(self.pending.member(), connection, self.keepalive);
         }
+    }
+
+    /// The response has broken off. `why` is a label.
+    pub(super) fn broke(&self, why: &'static str) {
+        let now = self.upstreams.millis(self.upstreams.clock.now().monotonic);
+        self.cluster.failed(self.pending.member(), now, why);
+    }
+
+    /// The wait for the next piece of the response took too long.
+    pub(super) fn stalled(&self, wait: Wait) {
+        self.cluster.metrics.timed_out(wait.as_str());
+        self.broke("timeout");
     }
 }

@@ -10,9 +10,14 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::task::JoinSet;
 
+use super::breaker::Breaker;
+use super::budget::Budget;
 use super::cluster::Cluster;
+use super::gate::Gate;
+use super::health::Checker;
 use super::member::Member;
 use super::resolve::Resolve;
+use super::standing::millis;
 use super::tls::{ClientTls, Look};
 use crate::observe::Metrics;
 use crate::policy::{Endpoint, Policy, Upstream};
@@ -21,8 +26,11 @@ use crate::time::Clock;
 /// How often files and names are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How often a name is asked for again.
-const RESOLVE_EVERY: u64 = 30_000;
+/// How often checks are looked after, where there are any.
+const CHECK_EVERY: Duration = Duration::from_millis(100);
+
+/// The longest wait for the addresses of a name, when nobody waits for them.
+const LONGEST_LOOK: Duration = Duration::from_secs(10);
 
 /// The state of all upstreams.
 #[derive(Debug)]
@@ -82,6 +90,15 @@ impl Upstreams {
                 clusters.entry(*address).or_insert_with(|| Arc::clone(cluster));
             }
         }
+        for elder in elders.iter() {
+            let heir = current.iter().find(|cluster| cluster.name == elder.name);
+            let is_gone = |member: &&Arc<Member>| {
+                heir.is_none_or(|heir| heir.members.iter().all(|kept| kept.endpoint != member.endpoint))
+            };
+            for member in elder.members.iter().filter(is_gone) {
+                self.metrics.upstreams.forget(&elder.name, &member.endpoint);
+            }
+        }
         self.clusters.store(Arc::new(clusters));
         self.current.store(Arc::new(current));
         Ok(())
@@ -111,16 +128,39 @@ impl Upstreams {
                 Arc::new(Member::new(id, endpoint.clone()))
             })
         };
-        let metrics = self.metrics.upstreams.counters(&upstream.name);
+        let metrics = self.metrics.upstreams.counters(&upstream.name, &upstream.endpoints);
         if elder.is_none() && tls.is_some() {
             metrics.tls_reload_success.set(1);
+        }
+        let gate = upstream.max_concurrent.map(|rule| {
+            let known = elder.and_then(|elder| elder.gate.clone()).filter(|gate| gate.rule == rule);
+            known.unwrap_or_else(|| Arc::new(Gate::new(rule)))
+        });
+        let breaker = upstream.breaker.map(|rule| {
+            let known = elder.and_then(|elder| elder.breaker.clone()).filter(|breaker| breaker.rule == rule);
+            known.unwrap_or_else(|| Arc::new(Breaker::new(rule, metrics.breaker_state.clone())))
+        });
+        let budget = upstream.retries.map(|rule| {
+            let known = elder.and_then(|elder| elder.budget.clone()).filter(|budget| budget.rule == rule);
+            known.unwrap_or_else(|| Arc::new(Budget::new(rule)))
+        });
+        let members: Vec<_> = upstream.endpoints.iter().map(member).collect();
+        if upstream.health.is_none() {
+            members.iter().for_each(|member| member.standing.unchecked());
         }
         Ok(Cluster {
             spec: Arc::downgrade(upstream),
             name: Arc::clone(&upstream.name),
-            members: upstream.endpoints.iter().map(member).collect(),
+            members,
             tls,
             http2: upstream.http2,
+            eject: upstream.eject,
+            resolve: upstream.resolve,
+            is_checked: upstream.health.is_some(),
+            ejecting: Mutex::default(),
+            gate,
+            breaker,
+            budget,
             metrics,
         })
     }
@@ -132,37 +172,75 @@ impl Upstreams {
 
     /// A moment in milliseconds since this was made.
     pub(super) fn millis(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
+        millis(now.saturating_duration_since(self.epoch))
     }
 
-    /// Looks after files and names until it is dropped. One task of the process does this.
+    /// The upstreams of the policy in force.
+    pub(super) fn current(&self) -> Arc<Vec<Arc<Cluster>>> {
+        self.current.load_full()
+    }
+
+    /// The upstreams of which every endpoint fails its checks.
+    pub fn failing(&self) -> Vec<Arc<str>> {
+        let current = self.current.load();
+        let failing =
+            current.iter().filter(|cluster| cluster.members.iter().all(|member| member.standing.is_unhealthy()));
+        failing.map(|cluster| Arc::clone(&cluster.name)).collect()
+    }
+
+    /// Looks after files, names and checks until it is dropped. One task of the process does this.
     pub async fn tend(self: Arc<Self>) {
         let mut looks = tokio::time::interval(LOOK_EVERY);
-        let mut errands = JoinSet::new();
+        let mut checks = tokio::time::interval(CHECK_EVERY);
+        let (mut looking, mut checking) = (JoinSet::new(), JoinSet::new());
         loop {
+            let current = self.current();
+            let is_checked = current.iter().any(|cluster| cluster.is_checked);
             tokio::select! {
-                _ = looks.tick() => {}
-                Some(_) = errands.join_next() => continue,
-            }
-            // Whoever is slow is not sent again before it is back.
-            if !errands.is_empty() {
-                continue;
-            }
-            let now = self.millis(self.clock.now().monotonic);
-            for cluster in self.current.load().iter() {
-                if cluster.tls.is_some() {
-                    let cluster = Arc::clone(cluster);
-                    errands.spawn_blocking(move || look(&cluster));
+                // Whoever is slow is not sent again before it is back.
+                _ = looks.tick() => if looking.is_empty() {
+                    current.iter().for_each(|cluster| self.look_after(cluster, &mut looking));
+                },
+                _ = checks.tick(), if is_checked => {
+                    current.iter().for_each(|cluster| self.check(cluster, &mut checking));
                 }
-                for member in cluster.members.iter().filter(|member| member.is_due(now, RESOLVE_EVERY)) {
-                    let (member, resolver) = (Arc::clone(member), Arc::clone(&self.resolver));
-                    errands.spawn(async move {
-                        if let Err(error) = member.resolve(&*resolver, now).await {
-                            tracing::debug!(endpoint = %member.endpoint, %error, "the name could not be asked for again");
-                        }
-                    });
-                }
+                Some(_) = looking.join_next() => {}
+                Some(_) = checking.join_next() => {}
             }
+        }
+    }
+
+    fn look_after(&self, cluster: &Arc<Cluster>, errands: &mut JoinSet<()>) {
+        let now = self.millis(self.clock.now().monotonic);
+        cluster.tell(now);
+        if cluster.tls.is_some() {
+            let cluster = Arc::clone(cluster);
+            errands.spawn_blocking(move || look(&cluster));
+        }
+        let period = millis(cluster.resolve);
+        for member in cluster.members.iter().filter(|member| member.is_due_to_resolve(now, period)) {
+            let (member, resolver) = (Arc::clone(member), Arc::clone(&self.resolver));
+            errands.spawn(async move {
+                let resolved = tokio::time::timeout(LONGEST_LOOK, member.resolve(&*resolver, now)).await;
+                let why = match resolved {
+                    Ok(Ok(_)) => return,
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "no answer in time".to_owned(),
+                };
+                tracing::debug!(endpoint = %member.endpoint, why, "the name could not be asked for again");
+            });
+        }
+    }
+
+    fn check(&self, cluster: &Arc<Cluster>, errands: &mut JoinSet<()>) {
+        let Some(upstream) = cluster.spec.upgrade() else { return };
+        let Some(rule) = &upstream.health else { return };
+        let now = self.millis(self.clock.now().monotonic);
+        // None begins before the one before it has ended.
+        let pace = millis(rule.interval.max(rule.timeout));
+        for member in cluster.members.iter().filter(|member| member.is_due_for_check(now, pace)) {
+            let checker = Checker { resolver: Arc::clone(&self.resolver), clock: self.clock.clone(), now };
+            errands.spawn(checker.check(Arc::clone(cluster), Arc::clone(&upstream), Arc::clone(member)));
         }
     }
 }

@@ -26,8 +26,7 @@ struct Files {
 
 impl Files {
     fn read(spec: &UpstreamTls) -> Result<Self, TlsError> {
-        let pair =
-            |files: &CertificateFiles| Ok((files::read(&files.cert)?, Zeroizing::new(files::read(&files.key)?)));
+        let pair = |files: &CertificateFiles| Ok((files::read(&files.cert)?, Zeroizing::new(files::read(&files.key)?)));
         Ok(Self {
             ca: spec.ca.as_deref().map(files::read).transpose()?,
             certificate: spec.certificate.as_ref().map(pair).transpose()?,

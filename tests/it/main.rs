@@ -11,6 +11,7 @@ mod context;
 mod demo;
 mod encodings;
 mod examples;
+mod failing;
 mod false_positives;
 mod http2;
 mod identity;

@@ -179,9 +179,10 @@ impl Run<'_> {
                 let host = host.or(seen.uri.authority().map(ToString::to_string));
                 assert_eq!(host.as_deref(), Some("service.example"));
                 assert_eq!(seen.uri.path_and_query().map(|path| path.as_str()), Some(path));
-                assert_eq!(seen.headers.get("content-length").is_some(), matches!(
-                    case, Case::Whole { body: Content::Length, .. }
-                ));
+                assert_eq!(
+                    seen.headers.get("content-length").is_some(),
+                    matches!(case, Case::Whole { body: Content::Length, .. })
+                );
             }
             Case::EarlyAnswer => {
                 let (_open, body) = endless();

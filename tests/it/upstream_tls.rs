@@ -19,12 +19,20 @@ async fn only_the_right_name_by_the_right_authority_is_believed() {
     let port = service.address.port();
     for (options, expected) in [
         (format!("endpoints: ['https://localhost:{port}'], tls: {{ca: {{file: service-ca.pem}}}}"), "GET /a 0"),
-        (format!("endpoints: ['https://127.0.0.1:{port}'], tls: {{ca: {{file: service-ca.pem}}}}"), "UPSTREAM_UNREACHABLE"),
         (
-            format!("endpoints: ['https://127.0.0.1:{port}'], tls: {{ca: {{file: service-ca.pem}}, server_name: localhost}}"),
+            format!("endpoints: ['https://127.0.0.1:{port}'], tls: {{ca: {{file: service-ca.pem}}}}"),
+            "UPSTREAM_UNREACHABLE",
+        ),
+        (
+            format!(
+                "endpoints: ['https://127.0.0.1:{port}'], tls: {{ca: {{file: service-ca.pem}}, server_name: localhost}}"
+            ),
             "GET /a 0",
         ),
-        (format!("endpoints: ['https://localhost:{port}'], tls: {{ca: {{file: stranger.pem}}}}"), "UPSTREAM_UNREACHABLE"),
+        (
+            format!("endpoints: ['https://localhost:{port}'], tls: {{ca: {{file: stranger.pem}}}}"),
+            "UPSTREAM_UNREACHABLE",
+        ),
         (
             format!("endpoints: ['https://localhost:{port}'], http2: true, tls: {{ca: {{file: service-ca.pem}}}}"),
             "UPSTREAM_UNREACHABLE",
@@ -109,20 +117,26 @@ fn check_names_what_cannot_be_used() {
     let (one, two) = (authority.certify(&["a"]), other.certify(&["a"]));
     let dir = tempfile::tempdir().expect("a directory");
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("written");
-    for (name, text) in
-        [("ca.pem", authority.pem().as_str()), ("a.crt", &one.cert), ("a.key", &one.key), ("b.key", &two.key), ("none", "no")]
-    {
+    for (name, text) in [
+        ("ca.pem", authority.pem().as_str()),
+        ("a.crt", &one.cert),
+        ("a.key", &one.key),
+        ("b.key", &two.key),
+        ("none", "no"),
+    ] {
         write(name, text);
     }
     let says = |options: &str| {
-        write("proxy.yaml", &format!("upstreams: {{ai: {{{options}}}}}\nroutes: [{{id: a, path: /a, upstream: ai}}]\n"));
+        write(
+            "proxy.yaml",
+            &format!("upstreams: {{ai: {{{options}}}}}\nroutes: [{{id: a, path: /a, upstream: ai}}]\n"),
+        );
         let output = keyward_in(dir.path(), &["check"]);
         let said = [output.stderr, output.stdout].concat();
         (output.status.code(), String::from_utf8_lossy(&said).into_owned())
     };
     let with = |tls: &str| format!("endpoints: [https://a], tls: {{{tls}}}");
-    let (code, said) =
-        says(&with("ca: {file: ca.pem}, server_name: a, cert: {file: a.crt}, key: {file: a.key}"));
+    let (code, said) = says(&with("ca: {file: ca.pem}, server_name: a, cert: {file: a.crt}, key: {file: a.key}"));
     assert_eq!(code, Some(0), "{said}");
     for (options, expected) in [
         (with("ca: {file: missing}"), "missing cannot be read"),

@@ -10,6 +10,7 @@ mod inspect;
 mod limits;
 mod names;
 mod process;
+mod resilience;
 mod routes;
 mod rules;
 mod upstreams;

@@ -12,6 +12,7 @@ use crate::policy::{Endpoint, Http2, Timeouts, Upstream};
 
 use super::assertion::KeyIds;
 use super::names::Names;
+use super::resilience;
 
 const CONNECT: Duration = Duration::from_secs(1);
 /// A model may think for minutes before its first byte.
@@ -19,6 +20,7 @@ const FIRST_BYTE: Duration = Duration::from_secs(5 * 60);
 const IDLE: Duration = Duration::from_secs(60);
 /// Shorter than gunicorn's two seconds: the side that may send a request closes an idle connection first.
 const KEEPALIVE: Duration = Duration::from_secs(1);
+const RESOLVE: Duration = Duration::from_secs(30);
 
 pub(super) fn compile(
     written: Field<Vec<Named<written::Upstream>>>,
@@ -60,11 +62,19 @@ fn upstream(
         tls: written.tls.given().unwrap_or_default(),
         http2: written.http2.or(Http2::Auto),
         timeouts: Timeouts {
-            connect: written.connect.or(CONNECT),
-            first_byte: written.first_byte.or(FIRST_BYTE),
-            idle: written.idle.or(IDLE),
+            connect: written.timeouts.connect.or(CONNECT),
+            first_byte: written.timeouts.first_byte.or(FIRST_BYTE),
+            idle: written.timeouts.idle.or(IDLE),
+            total: written.timeouts.total.given(),
         },
         keepalive: written.keepalive.or(KEEPALIVE),
+        warm: resilience::count(written.warm, 0),
+        resolve: written.resolve.or(RESOLVE),
+        max_concurrent: resilience::concurrency(written.max_concurrent, written.queue, findings),
+        eject: resilience::ejection(written.eject, findings),
+        breaker: written.breaker.given().map(resilience::breaker),
+        retries: written.retries.given().map(resilience::retries),
+        health: written.health.given().and_then(resilience::health),
         set_headers: written.set_headers,
         assertion,
     })

@@ -242,7 +242,10 @@ fn an_override_takes_the_place_of_every_endpoint() {
     assert_eq!(route(&compiled).upstream.endpoints[0].to_string(), "http://127.0.0.1:4711");
     let mistakes = compile("nonsense/").expect_err("no endpoint");
     let told: Vec<String> = mistakes.iter().map(told).collect();
-    assert_eq!(told, ["the endpoint override `nonsense/`: expected `http://host:port`, `https://host:port` or `unix:/path`"]);
+    assert_eq!(
+        told,
+        ["the endpoint override `nonsense/`: expected `http://host:port`, `https://host:port` or `unix:/path`"]
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod keys;
 mod kinde;
 mod limits;
 mod process;
+mod resilience;
 mod routes;
 mod rules;
 mod serve;
@@ -20,6 +21,7 @@ pub(super) use keys::{AuthFailures, KeysSection, Store, Verifier};
 pub(super) use kinde::{Kinde, KindeAuth, origin};
 pub(super) use limits::Limit;
 pub(super) use process::ProcessSection;
+pub(super) use resilience::{Breaker, Eject, Health, Queue, Retries};
 pub(super) use routes::{Auth, Defaults, Inspect, Route, Scopes};
 pub(super) use rules::Rule;
 pub(super) use serve::Serve;
@@ -134,6 +136,11 @@ pub(super) fn all_keys() -> Vec<(&'static str, &'static Keys)> {
         ("upstreams.NAME", &upstreams::UPSTREAM),
         ("upstreams.NAME.tls", &upstreams::TLS),
         ("upstreams.NAME.timeouts", &upstreams::TIMEOUTS),
+        ("upstreams.NAME.queue", &resilience::QUEUE),
+        ("upstreams.NAME.eject", &resilience::EJECT),
+        ("upstreams.NAME.breaker", &resilience::BREAKER),
+        ("upstreams.NAME.retries", &resilience::RETRIES),
+        ("upstreams.NAME.health", &resilience::HEALTH),
         ("upstreams.NAME.headers", &upstreams::HEADERS),
         ("upstreams.NAME.assertion", &assertion::ASSERTION),
         ("upstreams.NAME.assertion.previous", &assertion::PREVIOUS),
