@@ -187,7 +187,7 @@ impl Authenticator {
         match found {
             // Asked of every request, whatever the cache knows: where it comes from is not part of the answer.
             Found::Valid(principal) if principal.is_unexpired(now.wall) && principal.terms.allow(client) => {
-                if let Some(uses) = &principal.terms.uses {
+                if let Some(uses) = principal.terms.uses() {
                     uses.note(now.wall);
                 }
                 Ok(principal)

@@ -20,6 +20,7 @@ use super::new::{KeyLimit, NewKey};
 use super::pepper::Scheme;
 use super::record::{KeyId, KeyRecord};
 use super::watch::Watch;
+use crate::policy::canonical_range;
 
 /// A database with the schema.
 pub(super) trait Engine: fmt::Debug + Send {
@@ -189,7 +190,8 @@ pub(super) fn moment(millis: Option<i64>, column: &'static str) -> Result<Option
 
 fn ranges(text: &str) -> Result<Vec<IpNet>, &'static str> {
     let texts: Vec<String> = serde_json::from_str(text).map_err(|_| "allow_from")?;
-    texts.iter().map(|range| IpNet::from_str(range).map_err(|_| "allow_from")).collect()
+    let range = |text: &String| IpNet::from_str(text).map(canonical_range).map_err(|_| "allow_from");
+    texts.iter().map(range).collect()
 }
 
 /// The text columns of a new record that hold JSON: scopes, API ids, address ranges, metadata.

@@ -278,7 +278,7 @@ fn principal(known: LookedUp) -> Result<Principal, VerifierError> {
     let principal = Principal::new(record.id.as_str(), org, user, &record.scopes, expires)
         .map_err(|error| VerifierError::new(format!("key {} cannot be stamped: {error}", record.id.as_str())))?;
     let limit = record.limit.map(|limit| own_limit(limit.requests(), limit.per()));
-    Ok(principal.under(KeyTerms { allow_from: record.allow_from.into(), limit: limit.map(Arc::new), uses }))
+    Ok(principal.under(KeyTerms::new(record.allow_from, limit, uses)))
 }
 
 /// No limit of the configuration has this name, which would share the bucket: its names have no space.
