@@ -30,8 +30,9 @@ pub(super) trait Engine: fmt::Debug + Send {
     /// The schemes of all digests. Asked before every lookup: cheap while nothing has changed.
     fn schemes(&self) -> Result<Arc<[Scheme]>, Fault>;
 
-    /// The key that a digest opens, and until when it does: one indexed read.
-    fn find(&self, scheme: &Scheme, digest: &Digest) -> Result<Option<(KeyRecord, Option<SystemTime>)>, Fault>;
+    /// The key that each digest opens: one indexed read of each, in one journey for all. A record that makes no sense
+    /// is no reason against the others.
+    fn find(&self, wanted: &[&(Scheme, Digest)]) -> Result<Vec<Opened>, Fault>;
 
     fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, Fault>;
 
@@ -58,6 +59,9 @@ pub(super) trait Engine: fmt::Debug + Send {
     /// Notices changes by anybody, from now on.
     fn watch(&self) -> Result<Box<dyn Watch>, Fault>;
 }
+
+/// What a digest opens, and until when it does.
+pub(super) type Opened = Result<Option<(KeyRecord, Option<SystemTime>)>, Fault>;
 
 /// A key to be added.
 pub(super) struct NewRow<'a> {

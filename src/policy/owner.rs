@@ -247,9 +247,8 @@ mod tests {
 
     #[test]
     fn a_range_counts_for_every_spelling_of_an_address() {
-        let terms = |ranges: &[&str]| {
-            KeyTerms::new(ranges.iter().map(|range| range.parse().expect("a range")), None, None)
-        };
+        let terms =
+            |ranges: &[&str]| KeyTerms::new(ranges.iter().map(|range| range.parse().expect("a range")), None, None);
         let from = |address: &str| address.parse::<IpAddr>().expect("an address");
         let some = terms(&["10.0.0.0/8", "2001:db8::/32"]);
         for good in ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::7"] {

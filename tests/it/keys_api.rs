@@ -1,5 +1,6 @@
 //! The key service: Kinde's API before the embedded store, for SDKs, sidecars and the command line.
 
+mod bounds;
 mod document;
 mod errors;
 mod fleet;
