@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
 use crate::admin::{self, Readiness};
-use crate::auth::{Authenticator, KindeVerifier, StoreVerifier, Trouble, Verifier, VerifierError};
+use crate::auth::{Authenticator, KindeVerifier, OnChange, StoreVerifier, Trouble, Verifier, VerifierError};
 use crate::config::{Address, Compiled, ListenAddress, MAX_HEADERS, Mistakes, Process, StoreSpec, VerifierSpec};
 use crate::key_service::{self, Service, Tokens};
 use crate::keys::{KeyPrefix, Peppers, Store};
@@ -111,7 +111,7 @@ impl Server {
             tokio::runtime::Handle::current(),
             |on_change| {
                 let revisions = revisions.clone();
-                let on_change = Box::new(move || {
+                let on_change = Arc::new(move || {
                     on_change();
                     revisions.send_modify(|revision| *revision += 1);
                 });
@@ -179,6 +179,8 @@ impl Server {
                 tokens: tokens.subscribe(),
                 revisions: revisions.subscribe(),
                 phase: phases.clone(),
+                // The other half is for whoever verifies and changes keys.
+                max_followers: (serve.max_connections / 2).max(1),
                 limiter: Arc::clone(&limiter),
                 failures,
                 metrics: Arc::clone(&metrics),
@@ -308,7 +310,7 @@ fn verifier(
     metrics: &Arc<Metrics>,
     clock: &Clock,
     trouble: &Trouble,
-    on_change: Box<dyn Fn() + Send>,
+    on_change: OnChange,
 ) -> Result<Verifier, VerifierError> {
     Ok(match spec {
         VerifierSpec::Store(store) => {

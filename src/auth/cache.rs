@@ -11,7 +11,8 @@ use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::BuildHasher;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::Add;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -37,8 +38,9 @@ pub struct CacheSpec {
     pub stale_if_error: Duration,
 }
 
-/// A key's digest under a secret of this process: useless elsewhere.
-pub(super) type CacheKey = [u8; 32];
+/// A key's digest under a secret of this process: useless elsewhere. Half of the HMAC is enough (RFC 2104 section 5):
+/// nobody can compute it, so nobody can look for another text that has the same.
+pub(super) type CacheKey = [u8; 16];
 
 /// What a verifier said about a key.
 #[derive(Clone, Debug)]
@@ -84,9 +86,22 @@ struct Entry {
     /// The verifier could not answer when it was last asked, [`RETRY_AFTER_FAILURE`] before `refresh_from`.
     failed: bool,
     /// Believed without asking.
-    fresh_until: Instant,
+    fresh_until: Moment,
     /// Asked about again in the background from here on. Moves on with every failure.
-    refresh_from: Instant,
+    refresh_from: Moment,
+}
+
+/// A monotonic moment, in nanoseconds since the cache was first used: half the size of an `Instant`, of which every
+/// entry has two.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment(u64);
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
+    }
 }
 
 /// How long to leave a verifier alone that failed to answer about a key that is known good.
@@ -101,6 +116,8 @@ pub(super) struct KeyCache {
     /// Counts purges, and is the lock of every write: an answer is written either before a purge, which removes it,
     /// or after it, which its stamp shows. Held for a write, or for one walk over the entries.
     purges: Mutex<u64>,
+    /// When it was first used.
+    began: OnceLock<Instant>,
     mac: Hmac<Sha256>,
     tails: RandomState,
     spec: CacheSpec,
@@ -130,6 +147,7 @@ impl KeyCache {
         Ok(Self {
             entries: Cache::new(spec.max_entries),
             purges: Mutex::new(0),
+            began: OnceLock::new(),
             mac,
             tails: RandomState::new(),
             spec: spec.clone(),
@@ -139,7 +157,14 @@ impl KeyCache {
     pub(super) fn digest(&self, key: &KeyText) -> CacheKey {
         let mut mac = self.mac.clone();
         mac.update(key.expose().as_bytes());
-        mac.finalize().into_bytes().into()
+        let mut digest = CacheKey::default();
+        digest.iter_mut().zip(mac.finalize().into_bytes()).for_each(|(ours, byte)| *ours = byte);
+        digest
+    }
+
+    fn moment(&self, at: Instant) -> Moment {
+        let began = *self.began.get_or_init(|| at);
+        Moment(0) + at.saturating_duration_since(began)
     }
 
     /// Of a whole key, or of its end alone; `None` for less than Kinde shows.
@@ -155,16 +180,16 @@ impl KeyCache {
 
     pub(super) fn look(&self, key: &CacheKey, now: Now) -> Lookup {
         let Some(entry) = self.entries.get(key) else { return Lookup::Unknown };
-        let refresh = entry.refresh_from <= now.monotonic;
+        let at = self.moment(now.monotonic);
+        let refresh = entry.refresh_from <= at;
         match entry.found {
             // The verifier may know of a later expiry by now; until it is asked, the key's own word counts.
-            Found::Valid(principal) if !principal.is_unexpired(now.wall) && now.monotonic < entry.fresh_until => {
+            Found::Valid(principal) if !principal.is_unexpired(now.wall) && at < entry.fresh_until => {
                 Lookup::Fresh { found: Found::Invalid, refresh: false }
             }
-            found if now.monotonic < entry.fresh_until => Lookup::Fresh { found, refresh },
+            found if at < entry.fresh_until => Lookup::Fresh { found, refresh },
             Found::Valid(principal) if self.is_stale_usable(&entry, &principal, now) => {
-                let away =
-                    entry.failed && now.monotonic < entry.refresh_from + (AWAY_AFTER_FAILURE - RETRY_AFTER_FAILURE);
+                let away = entry.failed && at < entry.refresh_from + (AWAY_AFTER_FAILURE - RETRY_AFTER_FAILURE);
                 if away { Lookup::Stale { principal, refresh } } else { Lookup::Doubtful }
             }
             Found::Valid(_) | Found::Invalid => Lookup::Unknown,
@@ -182,7 +207,7 @@ impl KeyCache {
 
     /// Whether a valid key is believed if asking fails.
     fn is_stale_usable(&self, entry: &Entry, principal: &Principal, now: Now) -> bool {
-        now.monotonic < entry.fresh_until + self.spec.stale_if_error && principal.is_unexpired(now.wall)
+        self.moment(now.monotonic) < entry.fresh_until + self.spec.stale_if_error && principal.is_unexpired(now.wall)
     }
 
     /// Remembers a result, unless a purge has happened since `stamp`.
@@ -191,9 +216,10 @@ impl KeyCache {
         if stamp != Stamp(*purges) {
             return;
         }
+        let at = self.moment(now.monotonic);
         let entry = match &found {
             Found::Invalid => {
-                let until = now.monotonic + self.spec.negative_ttl;
+                let until = at + self.spec.negative_ttl;
                 Entry { found, tail, failed: false, fresh_until: until, refresh_from: until }
             }
             Found::Valid(principal) => {
@@ -207,8 +233,7 @@ impl KeyCache {
                     // after: the first refresh comes at any point.
                     (true, false) => chance.anywhere_in(ttl),
                 };
-                let fresh_until = now.monotonic + ttl;
-                Entry { found, tail, failed: false, fresh_until, refresh_from: now.monotonic + refresh_after }
+                Entry { found, tail, failed: false, fresh_until: at + ttl, refresh_from: at + refresh_after }
             }
         };
         self.entries.insert(key, entry);
@@ -219,7 +244,7 @@ impl KeyCache {
     pub(super) fn failed(&self, key: &CacheKey, now: Now) {
         let purges = self.lock();
         if let Some(entry) = self.entries.peek(key) {
-            let refresh_from = now.monotonic + RETRY_AFTER_FAILURE;
+            let refresh_from = self.moment(now.monotonic) + RETRY_AFTER_FAILURE;
             self.entries.insert(*key, Entry { refresh_from, failed: true, ..entry });
         }
         drop(purges);
@@ -271,7 +296,8 @@ impl KeyCache {
     /// When a key is asked about again.
     #[cfg(test)]
     pub(super) fn refresh_from(&self, key: &CacheKey) -> Option<Instant> {
-        self.entries.peek(key).map(|entry| entry.refresh_from)
+        let began = *self.began.get()?;
+        self.entries.peek(key).map(|entry| began + Duration::from_nanos(entry.refresh_from.0))
     }
 
     fn forget(&self, is_meant: impl Fn(&Principal) -> bool) {

@@ -38,7 +38,7 @@ fn hour_of_a_cache(keys: u32, lots: &Lots) -> Vec<u32> {
     let (cache, start) = (KeyCache::new(&spec()).expect("randomness"), Clock::manual().now());
     let found = Found::Valid(Arc::new(Principal::new("k", Some("o"), None, &[], None).expect("valid")));
     let digest = |key: u32| -> CacheKey {
-        let mut digest = [0; 32];
+        let mut digest = [0; 16];
         digest[..4].copy_from_slice(&key.to_be_bytes());
         digest
     };

@@ -19,7 +19,7 @@ pub use cache::{CacheSpec, Purge};
 pub use credential::{Credential, KeyText, take_credential};
 pub use permit::{Authenticated, Denied, Permit};
 pub use verifier::{
-    Credentials, ForwardProxy, KindeSpec, KindeVerifier, LookedUp, Origin, ProxyCredentials, ServiceClient,
+    Credentials, ForwardProxy, KindeSpec, KindeVerifier, LookedUp, OnChange, Origin, ProxyCredentials, ServiceClient,
     StoreVerifier, Trouble, TroubleReport, Verifier, VerifierError,
 };
 
@@ -88,7 +88,7 @@ impl Authenticator {
         metrics: Arc<Metrics>,
         clock: Clock,
         background: Handle,
-        start: impl FnOnce(Box<dyn Fn() + Send>) -> Result<Verifier, VerifierError>,
+        start: impl FnOnce(OnChange) -> Result<Verifier, VerifierError>,
     ) -> Result<Self, VerifierError> {
         Self::with(spec, limiter, metrics, clock, Lots::default(), background, start)
     }
@@ -100,11 +100,11 @@ impl Authenticator {
         clock: Clock,
         lots: Lots,
         background: Handle,
-        start: impl FnOnce(Box<dyn Fn() + Send>) -> Result<Verifier, VerifierError>,
+        start: impl FnOnce(OnChange) -> Result<Verifier, VerifierError>,
     ) -> Result<Self, VerifierError> {
         let cache = Arc::new(KeyCache::new(spec)?);
         let purged = Arc::clone(&cache);
-        let verifier = start(Box::new(move || purged.purge(&Purge::All)))?;
+        let verifier = start(Arc::new(move || purged.purge(&Purge::All)))?;
         let flights = Flights::new(verifier.concurrency());
         let core = Arc::new(Core { cache, verifier, flights, limiter, metrics, clock, lots, background });
         if let Verifier::Kinde(kinde) = &core.verifier {
@@ -187,7 +187,7 @@ impl Authenticator {
         match found {
             // Asked of every request, whatever the cache knows: where it comes from is not part of the answer.
             Found::Valid(principal) if principal.is_unexpired(now.wall) && principal.terms.allow(client) => {
-                if let Some(uses) = &principal.terms.uses {
+                if let Some(uses) = principal.terms.uses() {
                     uses.note(now.wall);
                 }
                 Ok(principal)

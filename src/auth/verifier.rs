@@ -23,6 +23,9 @@ use std::time::Duration;
 use super::KeyText;
 use crate::policy::Principal;
 
+/// Called whenever what was verified before may be wrong.
+pub type OnChange = Arc<dyn Fn() + Send + Sync>;
+
 /// The verifier that the configuration chose.
 #[derive(Debug)]
 pub enum Verifier {

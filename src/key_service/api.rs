@@ -26,18 +26,21 @@ use crate::observe::Metrics;
 use crate::policy::Limit;
 use crate::time::{Clock, Now};
 
-/// Streams of changes that may be open at once: one per sidecar.
-const MAX_FOLLOWERS: usize = 2000;
+/// Lists and records that are read at once, each on a connection of its own.
+const MAX_READERS: usize = 4;
 
-/// How long a change waits for those before it.
+/// How long a change waits for those before it, and a list for a connection.
 const TURN: Duration = Duration::from_secs(10);
 
-/// Opens the store for one change.
+/// How long a list may take.
+const READING: Duration = Duration::from_secs(30);
+
+/// Opens the store for one change, one list or one record.
 pub type Open = Arc<dyn Fn() -> Result<Store, StoreError> + Send + Sync>;
 
 /// What the service is made of.
 pub struct Parts {
-    /// Reads, on its own thread, and counts uses.
+    /// Verifies, on its own thread, and counts uses.
     pub store: Arc<StoreVerifier>,
     /// Not kept open between changes: a file that was replaced must not be held.
     pub open: Open,
@@ -47,6 +50,8 @@ pub struct Parts {
     /// Moves on whenever what was read before may be wrong.
     pub revisions: watch::Receiver<u64>,
     pub phase: watch::Receiver<Phase>,
+    /// Streams of changes that may be open at once: one per sidecar.
+    pub max_followers: usize,
     pub limiter: Arc<Limiter>,
     /// What an address pays from for each request without a good token.
     pub failures: Arc<Limit>,
@@ -62,6 +67,7 @@ struct Inner {
     parts: Parts,
     /// One change at a time: the database lets no two of them happen at once.
     turn: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
     places: Arc<Semaphore>,
 }
 
@@ -165,8 +171,9 @@ impl Answer for Service {
 
 impl Service {
     pub fn new(parts: Parts) -> Self {
-        let turn = Arc::new(Semaphore::new(1));
-        Self(Arc::new(Inner { parts, turn, places: Arc::new(Semaphore::new(MAX_FOLLOWERS)) }))
+        let semaphore = |places| Arc::new(Semaphore::new(places));
+        let (turn, readers, places) = (semaphore(1), semaphore(MAX_READERS), semaphore(parts.max_followers));
+        Self(Arc::new(Inner { parts, turn, readers, places }))
     }
 }
 
@@ -199,7 +206,7 @@ impl Inner {
             Operation::List => self.list(query, now).await?,
             Operation::Get(id) => {
                 request::no_parameters(query)?;
-                let record = self.parts.store.read(move |store| store.get(&id)).await.map_err(away)?;
+                let record = self.read(move |store| store.get(&id)).await?;
                 shape::one(&record.ok_or_else(Problem::no_key)?, now.wall)
             }
             Operation::Create => {
@@ -272,8 +279,8 @@ impl Inner {
 
     async fn list(&self, query: Option<&str>, now: Now) -> Result<Response<Full<Bytes>>, Problem> {
         let ListRequest { filter, after, count } = ListRequest::read(query, now.wall)?;
-        let page = self.parts.store.read(move |store| store.page(&filter, after.as_ref(), count)).await;
-        Ok(shape::list(&page.map_err(away)?, now.wall))
+        let page = self.read(move |store| store.page(&filter, after.as_ref(), count)).await?;
+        Ok(shape::list(&page, now.wall))
     }
 
     async fn verify(&self, body: &[u8], now: Now) -> Result<Response<Full<Bytes>>, Problem> {
@@ -365,6 +372,25 @@ impl Inner {
         Ok(response)
     }
 
+    /// Reads on a connection of its own, off this thread: a list may take long, and no verification shall wait with it.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let busy = || Problem::unavailable("too many lists are being read");
+        let reader = tokio::time::timeout(TURN, Arc::clone(&self.readers).acquire_owned()).await;
+        let reader = reader.ok().and_then(Result::ok).ok_or_else(busy)?;
+        let open = Arc::clone(&self.parts.open);
+        let read = tokio::task::spawn_blocking(move || {
+            let read = open().and_then(|store| work(&store));
+            drop(reader);
+            read
+        });
+        let slow = || VerifierError::new("it takes too long");
+        let read = tokio::time::timeout(READING, read).await.map_err(|_| away(slow()))?;
+        read.map_err(|error| away(VerifierError::new(error.to_string())))?.map_err(|error| away(error.into()))
+    }
+
     /// Makes one change, off this thread. It is made even if whoever asked for it has gone.
     async fn change<T: Send + 'static>(
         &self,
@@ -373,9 +399,12 @@ impl Inner {
         let busy = || Problem::unavailable("too many changes are waiting");
         let turn = tokio::time::timeout(TURN, Arc::clone(&self.turn).acquire_owned()).await;
         let turn = turn.ok().and_then(Result::ok).ok_or_else(busy)?;
-        let open = Arc::clone(&self.parts.open);
+        let (open, store) = (Arc::clone(&self.parts.open), Arc::clone(&self.parts.store));
         let changed = tokio::task::spawn_blocking(move || {
             let changed = open().and_then(|mut store| work(&mut store));
+            if changed.is_ok() {
+                store.changed();
+            }
             drop(turn);
             changed
         });

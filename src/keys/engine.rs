@@ -20,6 +20,7 @@ use super::new::{KeyLimit, NewKey};
 use super::pepper::Scheme;
 use super::record::{KeyId, KeyRecord};
 use super::watch::Watch;
+use crate::policy::canonical_range;
 
 /// A database with the schema.
 pub(super) trait Engine: fmt::Debug + Send {
@@ -29,8 +30,9 @@ pub(super) trait Engine: fmt::Debug + Send {
     /// The schemes of all digests. Asked before every lookup: cheap while nothing has changed.
     fn schemes(&self) -> Result<Arc<[Scheme]>, Fault>;
 
-    /// The key that a digest opens, and until when it does: one indexed read.
-    fn find(&self, scheme: &Scheme, digest: &Digest) -> Result<Option<(KeyRecord, Option<SystemTime>)>, Fault>;
+    /// The key that each digest opens: one indexed read of each, in one journey for all. A record that makes no sense
+    /// is no reason against the others.
+    fn find(&self, wanted: &[&(Scheme, Digest)]) -> Result<Vec<Opened>, Fault>;
 
     fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, Fault>;
 
@@ -57,6 +59,9 @@ pub(super) trait Engine: fmt::Debug + Send {
     /// Notices changes by anybody, from now on.
     fn watch(&self) -> Result<Box<dyn Watch>, Fault>;
 }
+
+/// What a digest opens, and until when it does.
+pub(super) type Opened = Result<Option<(KeyRecord, Option<SystemTime>)>, Fault>;
 
 /// A key to be added.
 pub(super) struct NewRow<'a> {
@@ -189,7 +194,8 @@ pub(super) fn moment(millis: Option<i64>, column: &'static str) -> Result<Option
 
 fn ranges(text: &str) -> Result<Vec<IpNet>, &'static str> {
     let texts: Vec<String> = serde_json::from_str(text).map_err(|_| "allow_from")?;
-    texts.iter().map(|range| IpNet::from_str(range).map_err(|_| "allow_from")).collect()
+    let range = |text: &String| IpNet::from_str(text).map(canonical_range).map_err(|_| "allow_from");
+    texts.iter().map(range).collect()
 }
 
 /// The text columns of a new record that hold JSON: scopes, API ids, address ranges, metadata.

@@ -22,6 +22,8 @@ const CHECKSUM_CHARS: usize = 6;
 /// 24 of the 178 bits.
 const SUFFIX_CHARS: usize = 4;
 const MAX_PREFIX_CHARS: usize = 32;
+/// What stands where a key stood.
+const HIDDEN: &str = "[key]";
 
 /// What stands before the random part, such as `kw_live`: `[a-z0-9_]`, 1 to 32 characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +121,25 @@ impl fmt::Debug for KeySecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeySecret(…)")
     }
+}
+
+/// `text` with `[key]` in place of every key of ours, for what is written down and was chosen by a client: some put
+/// their key into a path, where it is no credential.
+pub fn hide_keys(mut text: String) -> String {
+    let mut from = 0;
+    while let Some(at) = text.get(from..).and_then(|rest| rest.find('_')).map(|at| from + at) {
+        let end = at + 1 + RANDOM_CHARS + CHECKSUM_CHARS;
+        let starts = at.saturating_sub(MAX_PREFIX_CHARS)..at;
+        let key = starts.into_iter().find(|&start| text.get(start..end).is_some_and(looks_valid));
+        from = match key {
+            Some(start) => {
+                text.replace_range(start..end, HIDDEN);
+                start + HIDDEN.len()
+            }
+            None => at + 1,
+        };
+    }
+    text
 }
 
 /// Whether `text` has the shape of our keys, under whichever prefix, and a checksum that fits. Such a text is worth a

@@ -38,7 +38,7 @@ mod testing;
 
 pub use engine::{Restated, UseRow};
 pub use error::{Fault, StoreError};
-pub use format::{InvalidPrefix, KeyPrefix, KeySecret, looks_valid};
+pub use format::{InvalidPrefix, KeyPrefix, KeySecret, hide_keys, looks_valid};
 pub use import::{ImportError, ImportMistake, Imported, ImportedKey, read_import};
 pub use instant::rfc3339;
 pub use new::{InvalidKey, KeyLimit, KeyOptions, NewKey, Reason, parse_range};

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use super::instant::to_millis;
 use super::record::KeyKind;
+use crate::policy::canonical_range;
 
 const MAX_NAME_CHARS: usize = 200;
 const MAX_OWNER_BYTES: usize = 256;
@@ -117,7 +118,7 @@ impl NewKey {
 
     /// The same key with `options`, each of which is checked; `now` is what an expiry must lie behind.
     pub fn with(self, mut options: KeyOptions, now: SystemTime) -> Result<Self, InvalidKey> {
-        options.allow_from.iter_mut().for_each(|range| *range = canonical(*range));
+        options.allow_from.iter_mut().for_each(|range| *range = canonical_range(*range));
         if options.expires_on.is_some_and(|expires| expires <= now || to_millis(expires).is_none()) {
             return Err(InvalidKey::Expiry);
         }
@@ -178,16 +179,6 @@ impl NewKey {
 pub fn parse_range(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse().or_else(|_| address()).map_err(|_| "expected an address range such as 10.0.0.0/8".to_owned())
-}
-
-/// A range as callers are compared with it: their addresses come as IPv4 where they can, and IPv4-mapped IPv6 ranges
-/// (RFC 4291 section 2.5.5.2) would match none of them. Bits behind the prefix mean nothing, so none are shown.
-fn canonical(range: IpNet) -> IpNet {
-    let mapped = match range {
-        IpNet::V6(v6) => v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96)),
-        IpNet::V4(_) => None,
-    };
-    mapped.and_then(|(address, length)| IpNet::new(address.into(), length).ok()).unwrap_or(range).trunc()
 }
 
 /// Names are shown in terminals and logs.

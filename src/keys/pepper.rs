@@ -22,7 +22,8 @@ const ID_OF: &[u8] = b"keyward pepper id v1";
 /// More peppers than any rotation needs; each costs every uncached verification a digest.
 const MAX_PEPPERS: usize = 8;
 
-/// How a digest was computed: `hmac-sha256` without a pepper, `hmac-sha256:ID` with one, `sha256` for imported keys.
+/// How a digest was computed: `hmac-sha256` without a pepper, `hmac-sha256:ID` with one; for imported keys `sha256`, and
+/// `sha256+hmac-sha256:ID` for that hash under a pepper.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scheme(Arc<str>);
 
@@ -46,15 +47,17 @@ impl Scheme {
         &self.0
     }
 
-    /// Whether it is what `keys import` stores.
+    /// Whether it is what `keys import` stores. By its scheme alone a verifier knows that texts of any form are keys.
     pub(super) fn is_imported(&self) -> bool {
-        *self == Self::imported()
+        self.0.strip_prefix("sha256").is_some_and(|rest| rest.is_empty() || rest.starts_with('+'))
     }
 }
 
 #[derive(Clone)]
 struct Pepper {
     scheme: Scheme,
+    /// Of imported keys.
+    imported: Scheme,
     mac: Hmac<Sha256>,
 }
 
@@ -83,7 +86,8 @@ impl Peppers {
             if peppers.iter().any(|known| known.scheme == scheme) {
                 return Err(InvalidPepper::Twice);
             }
-            peppers.push(Pepper { scheme, mac });
+            let imported = Scheme(format!("{}+{}", Scheme::imported().as_str(), scheme.as_str()).into());
+            peppers.push(Pepper { scheme, imported, mac });
         }
         Ok(Self(peppers.into()))
     }
@@ -96,29 +100,47 @@ impl Peppers {
     /// The digest of a new key.
     pub(super) fn digest(&self, key: &str) -> (Scheme, Digest) {
         match self.0.first() {
-            Some(pepper) => (pepper.scheme.clone(), pepper.digest(key)),
+            Some(pepper) => (pepper.scheme.clone(), pepper.digest(key.as_bytes())),
             None => (Scheme::plain(), Digest::of(key)),
         }
     }
 
     /// Every digest under which `key` may be stored, the present scheme first. Costs microseconds and no lookup.
     pub fn candidates(&self, key: &str) -> Candidates {
-        let mut list: Vec<_> = self.0.iter().map(|pepper| (pepper.scheme.clone(), pepper.digest(key))).collect();
+        let mut list: Vec<_> =
+            self.0.iter().map(|pepper| (pepper.scheme.clone(), pepper.digest(key.as_bytes()))).collect();
         list.push((Scheme::plain(), Digest::of(key)));
-        list.push((Scheme::imported(), Digest::sha256(key)));
-        Candidates(list)
+        let imported = list.len();
+        list.extend(self.imported(&Digest::sha256(key)));
+        Candidates { list, imported }
+    }
+
+    /// Every digest under which a key may be stored that was imported by its hash, the present scheme first.
+    pub(super) fn imported(&self, sha256: &Digest) -> impl Iterator<Item = (Scheme, Digest)> {
+        let under = |pepper: &Pepper| (pepper.imported.clone(), pepper.digest(sha256.as_bytes()));
+        self.0.iter().map(under).chain([(Scheme::imported(), *sha256)])
+    }
+
+    /// Whether a digest of this scheme needs no other pepper than that of new keys.
+    pub(super) fn is_present(&self, scheme: &Scheme) -> bool {
+        match self.0.first() {
+            Some(pepper) => pepper.scheme == *scheme || pepper.imported == *scheme,
+            None => *scheme == Scheme::plain() || *scheme == Scheme::imported(),
+        }
     }
 
     /// Whether keys of this scheme can be verified.
     pub(super) fn knows(&self, scheme: &Scheme) -> bool {
-        *scheme == Scheme::plain() || scheme.is_imported() || self.0.iter().any(|pepper| pepper.scheme == *scheme)
+        let is_under = |pepper: &Pepper| pepper.scheme == *scheme || pepper.imported == *scheme;
+        *scheme == Scheme::plain() || *scheme == Scheme::imported() || self.0.iter().any(is_under)
     }
 }
 
 impl Pepper {
-    fn digest(&self, key: &str) -> Digest {
+    /// Of a key's text, or of the 32 bytes of its hash, which no text of a key is as long as.
+    fn digest(&self, bytes: &[u8]) -> Digest {
         let mut mac = self.mac.clone();
-        mac.update(key.as_bytes());
+        mac.update(bytes);
         Digest::stored(mac.finalize().into_bytes().into())
     }
 }
@@ -131,16 +153,25 @@ impl fmt::Debug for Peppers {
 
 /// The digests under which one presented key may be stored.
 #[derive(Clone, Debug)]
-pub struct Candidates(Vec<(Scheme, Digest)>);
+pub struct Candidates {
+    list: Vec<(Scheme, Digest)>,
+    /// Where those of an imported key begin.
+    imported: usize,
+}
 
 impl Candidates {
     pub(super) fn iter(&self) -> impl Iterator<Item = &(Scheme, Digest)> {
-        self.0.iter()
+        self.list.iter()
     }
 
     /// Under the present scheme.
     pub(super) fn current(&self) -> Option<&(Scheme, Digest)> {
-        self.0.first()
+        self.list.first()
+    }
+
+    /// Under the present scheme of imported keys.
+    pub(super) fn current_imported(&self) -> Option<&(Scheme, Digest)> {
+        self.list.get(self.imported)
     }
 }
 

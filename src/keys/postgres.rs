@@ -10,8 +10,8 @@ mod session;
 mod spec;
 mod tls;
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
@@ -21,7 +21,7 @@ pub use spec::{BadPostgresUrl, PostgresHost, PostgresSpec, PostgresTls};
 use self::session::{Call, LONG_TIMEOUT, Session, WRITE_TIMEOUT};
 use super::digest::Digest;
 use super::engine::{
-    Added, Engine, NewRow, RawRecord, RotateOutcome, RotateRow, UseRow, json_columns, limit_columns, moment,
+    Added, Engine, NewRow, Opened, RawRecord, RotateOutcome, RotateRow, UseRow, json_columns, limit_columns, moment,
 };
 use super::error::{Cause, Fault};
 use super::instant::to_millis;
@@ -82,17 +82,24 @@ impl Engine for Postgres {
         rows.iter().map(|row| column::<&str>(row, "scheme").map(Scheme::stored)).collect()
     }
 
-    fn find(&self, scheme: &Scheme, digest: &Digest) -> Result<Option<(KeyRecord, Option<SystemTime>)>, Fault> {
-        let values: [&(dyn ToSql + Sync); 2] = [&digest.as_bytes().as_slice(), &scheme.as_str()];
-        let rows = self.session.read(async |call| call.rows(sql::FIND, &values).await)?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let stored = <[u8; 32]>::try_from(column::<&[u8]>(row, "digest")?).map_err(|_| senseless("digest"))?;
-        // The index has compared the digests already; who is let in is decided by our own comparison.
-        if Digest::stored(stored) != *digest {
-            return Ok(None);
+    fn find(&self, wanted: &[&(Scheme, Digest)]) -> Result<Vec<Opened>, Fault> {
+        let digests: Vec<&[u8]> = wanted.iter().map(|(_, digest)| digest.as_bytes().as_slice()).collect();
+        let rows = self.session.read(async |call| call.rows(sql::FIND_ALL, &[&digests]).await)?;
+        let mut found = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let stored = <[u8; 32]>::try_from(column::<&[u8]>(row, "digest")?).map_err(|_| senseless("digest"))?;
+            found.insert(stored, row);
         }
-        let until = moment(column(row, "valid_until")?, "valid_until").map_err(senseless)?;
-        Ok(Some((believe(row)?, until)))
+        let open = |(scheme, digest): &(Scheme, Digest)| {
+            let Some((stored, row)) = found.get_key_value(digest.as_bytes()) else { return Ok(None) };
+            // Who is let in is decided by our own comparison.
+            if Digest::stored(*stored) != *digest || column::<&str>(row, "scheme")? != scheme.as_str() {
+                return Ok(None);
+            }
+            let until = moment(column(row, "valid_until")?, "valid_until").map_err(senseless)?;
+            Ok(Some((believe(row)?, until)))
+        };
+        Ok(wanted.iter().map(|wanted| open(wanted)).collect())
     }
 
     fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, Fault> {

@@ -1,6 +1,6 @@
 //! The statements that every engine runs.
 //!
-//! Invariant: each is SQL that SQLite and PostgreSQL read alike. Parameters are `$1`, `$2`, … in the order of their
+//! Invariant: each but [`FIND_ALL`] is SQL that SQLite and PostgreSQL read alike. Parameters are `$1`, `$2`, … in the order of their
 //! first mention, because SQLite takes them for names and numbers them by it; a test checks.
 
 use super::instant::to_millis;
@@ -30,6 +30,9 @@ pub(super) const ADD_SECRET: &str =
 pub(super) const GET: &str = select!(" FROM key_records WHERE id = $1");
 pub(super) const FIND: &str =
     select!(", digest, valid_until FROM key_secrets JOIN key_records ON id = key_id WHERE digest = $1 AND scheme = $2");
+/// As [`FIND`], for several digests of whatever scheme. PostgreSQL's alone: SQLite has no arrays, and no journeys.
+pub(super) const FIND_ALL: &str =
+    select!(", digest, scheme, valid_until FROM key_secrets JOIN key_records ON id = key_id WHERE digest = ANY($1)");
 /// The next scheme in use behind `$1`, so that all of them are found without reading every key.
 pub(super) const NEXT_SCHEME: &str = "SELECT min(scheme) FROM key_secrets WHERE scheme > $1";
 pub(super) const COUNT_SCHEMES: &str =

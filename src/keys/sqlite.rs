@@ -6,13 +6,12 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params, params_from_iter};
 
 use super::digest::Digest;
 use super::engine::{
-    Added, Engine, NewRow, RawRecord, RotateOutcome, RotateRow, UseRow, json_columns, limit_columns, moment,
+    Added, Engine, NewRow, Opened, RawRecord, RotateOutcome, RotateRow, UseRow, json_columns, limit_columns, moment,
 };
 use super::error::{Cause, Fault};
 use super::file::{self, FileIdentity};
@@ -89,18 +88,21 @@ impl Engine for Sqlite {
         Ok(schemes)
     }
 
-    fn find(&self, scheme: &Scheme, digest: &Digest) -> Result<Option<(KeyRecord, Option<SystemTime>)>, Fault> {
+    fn find(&self, wanted: &[&(Scheme, Digest)]) -> Result<Vec<Opened>, Fault> {
         let mut statement = self.connection.prepare_cached(sql::FIND)?;
-        let found = statement.query_row((digest.as_bytes(), scheme.as_str()), |row| {
-            Ok((Digest::stored(row.get("digest")?), raw(row)?, row.get::<_, Option<i64>>("valid_until")?))
-        });
-        match found.optional()? {
-            // The index has compared the digests already; who is let in is decided by our own comparison.
-            Some((stored, raw, until)) if stored == *digest => {
-                Ok(Some((believe(raw)?, moment(until, "valid_until").map_err(senseless)?)))
+        let mut find = |scheme: &Scheme, digest: &Digest| {
+            let found = statement.query_row((digest.as_bytes(), scheme.as_str()), |row| {
+                Ok((Digest::stored(row.get("digest")?), raw(row)?, row.get::<_, Option<i64>>("valid_until")?))
+            });
+            match found.optional()? {
+                // The index has compared the digests already; who is let in is decided by our own comparison.
+                Some((stored, raw, until)) if stored == *digest => {
+                    Ok(Some((believe(raw)?, moment(until, "valid_until").map_err(senseless)?)))
+                }
+                Some(_) | None => Ok(None),
             }
-            Some(_) | None => Ok(None),
-        }
+        };
+        Ok(wanted.iter().map(|(scheme, digest)| find(scheme, digest)).collect())
     }
 
     fn get(&self, id: &KeyId) -> Result<Option<KeyRecord>, Fault> {

@@ -30,6 +30,9 @@ const MAX_SECRETS: i64 = 8;
 /// The longest grace time of a rotation.
 pub const MAX_GRACE: Duration = Duration::from_secs(365 * 86_400);
 
+/// What a text opens, or why that cannot be told; `None` while nothing was found.
+type Answer = Option<Result<FoundKey, Fault>>;
+
 /// An open key store. Every call blocks on the database.
 #[derive(Debug)]
 pub struct Store {
@@ -209,14 +212,18 @@ impl Store {
         let mut import = || {
             self.expect_peppers()?;
             let now = to_millis(now).ok_or(Fault::Clock)?;
-            let scheme = Scheme::imported();
+            // Each hash under every pepper, the present one first.
+            let digests: Vec<Vec<_>> = keys.iter().map(|key| self.peppers.imported(&key.digest).collect()).collect();
+            if let Some(index) = self.other_key_of(keys, &digests)? {
+                return Ok(Added::Conflict(index));
+            }
             let mut rows = Vec::with_capacity(keys.len());
-            for key in keys {
+            for (key, (scheme, digest)) in keys.iter().zip(digests.iter().filter_map(|digests| digests.first())) {
                 rows.push(NewRow {
                     id: &key.id,
                     new: &key.new,
-                    scheme: &scheme,
-                    digest: &key.digest,
+                    scheme,
+                    digest,
                     prefix: &key.prefix,
                     suffix: &key.suffix,
                     created_on: key.created_on.map_or(Some(now), to_millis).ok_or(Fault::Clock)?,
@@ -232,6 +239,24 @@ impl Store {
             Ok(Added::Conflict(index)) => Err(ImportError::conflict(keys.get(index).map_or(0, |key| key.line))),
             Err(fault) => Err(ImportError::Store(self.error("import keys into", fault))),
         }
+    }
+
+    /// The first of `keys` that an earlier import has stored under another id and another pepper. Under the present one
+    /// the database sees it.
+    fn other_key_of(&self, keys: &[ImportedKey], digests: &[Vec<(Scheme, Digest)>]) -> Result<Option<usize>, Fault> {
+        let schemes = self.engine.schemes()?;
+        for (index, (key, digests)) in keys.iter().zip(digests).enumerate() {
+            let former: Vec<_> = digests.iter().skip(1).filter(|(scheme, _)| schemes.contains(scheme)).collect();
+            if former.is_empty() {
+                return Ok(None);
+            }
+            for found in self.engine.find(&former)? {
+                if found?.is_some_and(|(record, _)| record.id != key.id) {
+                    return Ok(Some(index));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Gives a key another text. Former ones open it until `now + grace`, those of earlier rotations no longer than
@@ -322,34 +347,60 @@ impl Store {
     /// The key that a presented text opens, usable or not: one indexed read for a key under the present scheme, a few
     /// more for any other.
     pub fn find(&self, candidates: &Candidates) -> Result<Option<FoundKey>, StoreError> {
-        self.look_up(candidates).map_err(|fault| self.error("read a key from", fault))
+        self.find_all(&[candidates])?.pop().unwrap_or(Ok(None))
     }
 
-    fn look_up(&self, candidates: &Candidates) -> Result<Option<FoundKey>, Fault> {
-        let current = candidates.current();
-        let probe = |(scheme, digest): &(Scheme, Digest)| -> Result<Option<FoundKey>, Fault> {
-            let Some((record, valid_until)) = self.engine.find(scheme, digest)? else { return Ok(None) };
-            // An imported key stays what it is: by its scheme alone a verifier knows that texts of any form are keys.
-            let to = current.filter(|(current, _)| current != scheme && !scheme.is_imported());
-            let restated = to.map(|to| Restated { from: *digest, to: to.clone() });
-            Ok(Some(FoundKey { record, valid_until, restated }))
-        };
-        let first = current.map(probe).transpose()?.flatten();
-        if first.is_some() {
-            return Ok(first);
+    /// As [`find`](Self::find), for several texts, of each of which the answer may be that it cannot be told. With a
+    /// database that is elsewhere they take no more journeys than one.
+    pub fn find_all(&self, wanted: &[&Candidates]) -> Result<Vec<Result<Option<FoundKey>, StoreError>>, StoreError> {
+        let error = |fault| self.error("read a key from", fault);
+        let answers = self.look_up(wanted).map_err(error)?;
+        Ok(answers.into_iter().map(|answer| answer.transpose().map_err(error)).collect())
+    }
+
+    fn look_up(&self, wanted: &[&Candidates]) -> Result<Vec<Answer>, Fault> {
+        let mut answers: Vec<Answer> = wanted.iter().map(|_| None).collect();
+        let is_open = |answers: &[Answer]| answers.iter().any(Option::is_none);
+        self.probe(wanted, &mut answers, |candidates| candidates.current().into_iter().collect())?;
+        if is_open(&answers) {
+            let schemes = self.engine.schemes()?;
+            self.probe(wanted, &mut answers, |candidates| {
+                let former = candidates.iter().skip(1).filter(|(scheme, _)| schemes.contains(scheme));
+                let imported = candidates.current_imported().filter(|_| schemes.iter().any(Scheme::is_imported));
+                // The present ones last again: another process may move a digest there between two reads, and a key
+                // that is on its way must not be an unknown one.
+                former.chain(candidates.current()).chain(imported).collect()
+            })?;
         }
-        let schemes = self.engine.schemes()?;
-        let former = candidates.iter().skip(1).filter(|(scheme, _)| schemes.contains(scheme));
-        // The present one last again: another process may move a digest there between two of these reads, and a key
-        // that is on its way must not be an unknown one.
-        for candidate in former.chain(current) {
-            let found = probe(candidate)?;
-            if found.is_some() {
-                return Ok(found);
-            }
+        if is_open(&answers) {
+            // It may be one of those that another process has stored under a pepper of its own.
+            self.expect_peppers()?;
         }
-        // It may be one of those that another process has stored under a pepper of its own.
-        self.expect_peppers().map(|()| None)
+        Ok(answers)
+    }
+
+    /// Reads those candidates of `wanted` that `which` chooses, where there is no answer yet. The first found is it.
+    fn probe<'a>(
+        &self,
+        wanted: &[&'a Candidates],
+        answers: &mut [Answer],
+        which: impl Fn(&'a Candidates) -> Vec<&'a (Scheme, Digest)>,
+    ) -> Result<(), Fault> {
+        let open = wanted.iter().enumerate().filter(|(at, _)| answers.get(*at).is_some_and(Option::is_none));
+        let asked: Vec<(usize, &(Scheme, Digest))> =
+            open.flat_map(|(at, &candidates)| which(candidates).into_iter().map(move |one| (at, one))).collect();
+        let found = self.engine.find(&asked.iter().map(|(_, one)| *one).collect::<Vec<_>>())?;
+        for ((at, (scheme, digest)), found) in asked.into_iter().zip(found) {
+            let (Some(candidates), Some(answer @ None)) = (wanted.get(at), answers.get_mut(at)) else { continue };
+            *answer = found.transpose().map(|found| {
+                let (record, valid_until) = found?;
+                // An imported key stays an imported one.
+                let present = if scheme.is_imported() { candidates.current_imported() } else { candidates.current() };
+                let to = present.filter(|(present, _)| present != scheme);
+                Ok(FoundKey { record, valid_until, restated: to.map(|to| Restated { from: *digest, to: to.clone() }) })
+            });
+        }
+        Ok(())
     }
 
     /// Whether keys are stored by the plain SHA-256 of a text that was made elsewhere, which can have any form.
@@ -370,7 +421,7 @@ impl Store {
     pub fn count_schemes(&self) -> Result<Vec<SchemeCount>, StoreError> {
         let counts = self.engine.count_schemes().map_err(|fault| self.error("count the keys of", fault))?;
         let standing = |scheme: &Scheme| {
-            if *scheme == self.peppers.current() {
+            if self.peppers.is_present(scheme) {
                 Standing::Current
             } else if self.peppers.knows(scheme) {
                 Standing::Former

@@ -8,6 +8,7 @@ use http::HeaderValue;
 
 use super::Refusal;
 use super::tail::Screening;
+use crate::keys::hide_keys;
 use crate::observe::{Metrics, Outcome, RuleHits, UnscannedReason, UsageRecord, UsageSlot};
 use crate::policy::{ErrorFormat, Principal, Route};
 use crate::scan::{Action, Direction, RuleHit, RuleSet};
@@ -248,7 +249,7 @@ impl Drop for Exchange {
             user_id: principal.and_then(|key| key.user_id.clone()),
             route: self.route.as_ref().map(|route| Arc::clone(&route.id)),
             method: self.method.to_string(),
-            path: std::mem::take(&mut self.path),
+            path: hide_keys(std::mem::take(&mut self.path)),
             client: self.client,
             status: self.status,
             outcome: self.outcome,

@@ -299,7 +299,7 @@ impl Pipeline {
         principal: Option<&Arc<Principal>>,
         client: IpAddr,
     ) -> Result<Admission, Refusal> {
-        let own = principal.and_then(|key| key.terms.limit.as_ref());
+        let own = principal.and_then(|key| key.terms.limit());
         let charges: Vec<Charge> = limits
             .iter()
             .chain(own)
@@ -312,7 +312,7 @@ impl Pipeline {
         let charges: Vec<Charge> = limits
             .iter()
             .filter(|limit| limit.by == Subject::Key)
-            .chain(&principal.terms.limit)
+            .chain(principal.terms.limit())
             .map(|limit| Charge { limit: Arc::clone(limit), owner: BucketOwner::Key(Arc::clone(&principal.key_id)) })
             .collect();
         self.limiter.admit(&charges, self.clock.now().monotonic).map(drop).map_err(Refusal::RateLimited)

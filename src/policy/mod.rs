@@ -17,7 +17,7 @@ mod upstream;
 
 pub use credential::{Place, SecretString};
 pub use inspect::{BodyClass, Inspect, Unscannable};
-pub use owner::{InvalidOwner, KeyScopes, KeyTerms, Principal, UseCounter};
+pub use owner::{InvalidOwner, KeyScopes, KeyTerms, Principal, UseCounter, canonical_range};
 pub use path::{BadPath, PathPattern, PatternError, canonical_path};
 pub use rate::{Limit, Rate, Subject};
 pub use resilience::{Breaker, Concurrency, Ejection, HealthCheck, Retries};

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -28,8 +29,6 @@ pub struct Principal {
     pub terms: KeyTerms,
     /// The three above, one after another, each fit for a header: stamping a request takes slices and copies nothing.
     text: Bytes,
-    /// Where the key id and the organization end in it.
-    ends: [u32; 2],
 }
 
 /// What a key may be used for. Many keys have the same scopes, and share them.
@@ -43,20 +42,56 @@ pub struct KeyScopes {
 /// What a key demands of each request, beside what its route demands.
 #[derive(Clone, Debug, Default)]
 pub struct KeyTerms {
-    /// Where the client must be; anywhere when empty.
-    pub allow_from: Arc<[IpNet]>,
-    /// A limit of the key's own, charged with those of the route, all or nothing.
-    pub limit: Option<Arc<Limit>>,
-    /// Where uses are counted, for a verifier that wants to know.
-    pub uses: Option<Arc<UseCounter>>,
+    /// Most keys have none, and thousands are cached.
+    own: Option<Arc<OwnTerms>>,
+    uses: Option<Arc<UseCounter>>,
+}
+
+#[derive(Debug)]
+struct OwnTerms {
+    allow_from: Box<[IpNet]>,
+    limit: Option<Arc<Limit>>,
 }
 
 impl KeyTerms {
+    /// `allow_from`: where the client must be; anywhere when empty. `limit`: one of the key's own, charged with those of
+    /// the route, all or nothing. `uses`: where uses are counted, for a verifier that wants to know.
+    pub fn new(
+        allow_from: impl IntoIterator<Item = IpNet>,
+        limit: Option<Limit>,
+        uses: Option<Arc<UseCounter>>,
+    ) -> Self {
+        let allow_from: Box<[IpNet]> = allow_from.into_iter().map(canonical_range).collect();
+        let has_own = limit.is_some() || !allow_from.is_empty();
+        Self { own: has_own.then(|| Arc::new(OwnTerms { allow_from, limit: limit.map(Arc::new) })), uses }
+    }
+
     /// Whether a request from `client` may use the key.
     pub fn allow(&self, client: IpAddr) -> bool {
+        let Some(own) = &self.own else { return true };
         let client = client.to_canonical();
-        self.allow_from.is_empty() || self.allow_from.iter().any(|range| range.contains(&client))
+        own.allow_from.is_empty() || own.allow_from.iter().any(|range| range.contains(&client))
     }
+
+    /// The key's own limit.
+    pub fn limit(&self) -> Option<&Arc<Limit>> {
+        self.own.as_ref()?.limit.as_ref()
+    }
+
+    /// Where uses are counted.
+    pub fn uses(&self) -> Option<&UseCounter> {
+        self.uses.as_deref()
+    }
+}
+
+/// A range as callers are compared with it: their addresses come as IPv4 where they can, and IPv4-mapped IPv6 ranges
+/// (RFC 4291 section 2.5.5.2) would match none of them. Bits behind the prefix mean nothing, so none are shown.
+pub fn canonical_range(range: IpNet) -> IpNet {
+    let mapped = match range {
+        IpNet::V6(v6) => v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96)),
+        IpNet::V4(_) => None,
+    };
+    mapped.and_then(|(address, length)| IpNet::new(address.into(), length).ok()).unwrap_or(range).trunc()
 }
 
 /// Counts the uses of one key until somebody takes them; costs a request two atomic additions.
@@ -96,12 +131,10 @@ impl Principal {
         let user_id = user_id.filter(|value| !value.is_empty());
         let values = [("key id", Some(key_id)), ("org code", org_code), ("user id", user_id)];
         let mut text = String::with_capacity(values.iter().filter_map(|(_, value)| *value).map(str::len).sum());
-        let mut ends = [0; 3];
-        for (end, (what, value)) in ends.iter_mut().zip(values) {
+        for (what, value) in values {
             let value = value.unwrap_or_default();
             header(what, value)?;
             text.push_str(value);
-            *end = u32::try_from(text.len()).map_err(|_| InvalidOwner { what })?;
         }
         Ok(Self {
             key_id: key_id.into(),
@@ -111,7 +144,6 @@ impl Principal {
             expires,
             terms: KeyTerms::default(),
             text: text.into(),
-            ends: [ends[0], ends[1]],
         })
     }
 
@@ -130,15 +162,15 @@ impl Principal {
     }
 
     pub fn key_header(&self) -> Option<HeaderValue> {
-        self.header(0, self.ends[0])
+        self.header(0..self.key_id.len())
     }
 
     pub fn org_header(&self) -> Option<HeaderValue> {
-        self.header(self.ends[0], self.ends[1])
+        self.header(self.key_id.len()..self.user_start())
     }
 
     pub fn user_header(&self) -> Option<HeaderValue> {
-        self.header(self.ends[1], self.text.len() as u32)
+        self.header(self.user_start()..self.text.len())
     }
 
     /// `None` where there are none.
@@ -146,9 +178,13 @@ impl Principal {
         Some(&self.scopes.header).filter(|scopes| !scopes.is_empty()).cloned()
     }
 
+    fn user_start(&self) -> usize {
+        self.key_id.len() + self.org_code.as_ref().map_or(0, |org| org.len())
+    }
+
     /// A part of the text, which [`new`](Self::new) has found fit for a header; `None` if it is empty.
-    fn header(&self, start: u32, end: u32) -> Option<HeaderValue> {
-        let part = self.text.slice(start as usize..end as usize);
+    fn header(&self, part: Range<usize>) -> Option<HeaderValue> {
+        let part = self.text.slice(part);
         (!part.is_empty()).then(|| HeaderValue::from_maybe_shared(part).ok()).flatten()
     }
 }
@@ -211,10 +247,8 @@ mod tests {
 
     #[test]
     fn a_range_counts_for_every_spelling_of_an_address() {
-        let terms = |ranges: &[&str]| KeyTerms {
-            allow_from: ranges.iter().map(|range| range.parse().expect("a range")).collect(),
-            ..KeyTerms::default()
-        };
+        let terms =
+            |ranges: &[&str]| KeyTerms::new(ranges.iter().map(|range| range.parse().expect("a range")), None, None);
         let from = |address: &str| address.parse::<IpAddr>().expect("an address");
         let some = terms(&["10.0.0.0/8", "2001:db8::/32"]);
         for good in ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::7"] {
@@ -224,6 +258,10 @@ mod tests {
             assert!(!some.allow(from(bad)), "{bad}");
         }
         assert!(terms(&[]).allow(from("11.0.0.1")));
+        // Nobody's address is told as an IPv4-mapped one, so such a range means the one that it maps.
+        let mapped = terms(&["::ffff:10.0.0.0/104"]);
+        assert!(mapped.allow(from("10.1.2.3")) && mapped.allow(from("::ffff:10.1.2.3")));
+        assert!(!mapped.allow(from("11.1.2.3")) && !mapped.allow(from("::1")));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use keyward::time::Clock;
 use tempfile::TempDir;
 
-use crate::harness::{Origin, Process, Reply, Request, keyward, keyward_in, ready_address, repository};
+use crate::harness::{Origin, Process, Reply, Request, keyward, keyward_in, ready_address, report, repository};
 
 /// A configuration before `origin`, in a directory of its own.
 fn configured(origin: &Origin, extra: &str) -> TempDir {
@@ -120,7 +120,7 @@ async fn keys_made_and_revoked_by_command_count_in_a_running_proxy() {
     while request.send().await.status != 401 {
         assert!(waited() < Duration::from_secs(5), "a revoked key is still accepted");
     }
-    println!("a revoked key was refused {:?} after the command had ended", waited());
+    report(format_args!("a revocation by command: refused {:?} after the command had ended", waited()));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use keyward::keys::{
 use keyward::time::Clock;
 use rusqlite::Connection;
 
-use crate::harness::{Answer, Origin, Proxy, keyward_in, within};
+use crate::harness::{Answer, Origin, Proxy, keyward_in, report, within};
 
 const INVALID: &str = "401 INVALID_KEY";
 const LIMITED: &str = "429 AI_RATE_LIMITED";
@@ -81,7 +81,7 @@ async fn until(proxy: &Proxy, key: &str, wanted: &str, what: &str) {
     let clock = Clock::system();
     let since = clock.now().monotonic;
     within(what, async { while outcome(proxy, key).await != wanted {} }).await;
-    println!("{what}: seen {:?} after it was done", clock.now().monotonic.duration_since(since));
+    report(format_args!("{what}: seen {:?} after it was done", clock.now().monotonic.duration_since(since)));
 }
 
 fn ranges(ranges: &[&str]) -> KeyOptions {

@@ -1,5 +1,6 @@
 //! The key service: Kinde's API before the embedded store, for SDKs, sidecars and the command line.
 
+mod bounds;
 mod document;
 mod errors;
 mod fleet;
@@ -14,8 +15,8 @@ use keyward::config::{self, Compiled, Mistakes, Overrides};
 use keyward::server::Server;
 use keyward::time::Clock;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
+use crate::harness::secrets::Home;
 use crate::harness::{Answer, Request, within};
 
 /// A token of each kind.
@@ -38,7 +39,7 @@ const FILE: &str = "'sqlite://keys.db'";
 struct Keys {
     address: SocketAddr,
     server: Server,
-    dir: TempDir,
+    dir: Home,
     tokens: String,
 }
 
@@ -67,7 +68,7 @@ impl Keys {
 
     /// `url` is that of the store, as it is written in the configuration.
     async fn serving_store(url: &str, serve: &str, clock: Clock, files: &[(&str, &str)]) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = Home::new();
         for (name, text) in [("admin", ADMIN), ("reader", READER), ("sidecar", SIDECAR)].iter().chain(files) {
             std::fs::write(dir.path().join(name), text).expect("a file");
         }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::harness::{Answer, Origin, Process, Request, keyward, keyward_in, ready_address, within};
+use crate::harness::{Answer, Origin, Process, Request, keyward, keyward_in, ready_address, report, within};
 
 const INVALID: &str = "401 INVALID_KEY";
 const UNAVAILABLE: &str = "503 VERIFIER_UNAVAILABLE";
@@ -121,7 +121,7 @@ impl Running {
         let clock = Clock::system();
         let since = clock.now().monotonic;
         within(what, async { while self.outcome(key).await != wanted {} }).await;
-        println!("{what}: seen {:?} after it was done", clock.now().monotonic.duration_since(since));
+        report(format_args!("{what}: seen {:?} after it was done", clock.now().monotonic.duration_since(since)));
     }
 
     async fn metrics(&self) -> String {
@@ -229,6 +229,8 @@ async fn a_store_of_the_first_release_goes_on_and_one_of_a_later_release_is_refu
     assert_eq!(running.outcome(&new).await, UNAVAILABLE);
     let expected = "a later release of keyward wrote it (schema 99, this release knows ";
     running.process.wait_for(expected);
+    // Whoever closes the file last moves its log into it.
+    running.stop();
     let before = fs::read(place.path().join("keys.db")).expect("the file");
     for command in [&["run"][..], &["keys", "list"], &["keys", "create", "--name", "n", "--org-code", "o"]] {
         let said = place.fails(command);

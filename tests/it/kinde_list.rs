@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Kinde, Paging, Reply, within};
+use crate::harness::{Kinde, Paging, Reply, report, within};
 use crate::kinde::{Case, case};
 
 const UNAVAILABLE: &str = "503 VERIFIER_UNAVAILABLE";
@@ -54,6 +54,7 @@ async fn a_revoked_key_passes_until_the_next_reading_and_others_are_not_asked_ab
     assert_eq!(case.outcome("k_live_0001").await, PASSED, "Kinde tells nobody");
     case.interval().await;
     assert_eq!(case.outcome("k_live_0001").await, INVALID);
+    report("a revocation at Kinde with `poll: 30s` and a ttl of 1 h: refused after the next reading");
     for key in ["k_live_0000", "k_live_0002"] {
         assert_eq!(case.outcome(key).await, PASSED);
     }

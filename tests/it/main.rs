@@ -34,6 +34,7 @@ mod refusals;
 mod routing;
 mod scan;
 mod sdks;
+mod secrets;
 mod spoofing;
 mod streaming;
 mod tls;

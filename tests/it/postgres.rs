@@ -7,7 +7,7 @@ use keyward::keys::{KeyId, Peppers, PostgresSpec, PostgresTls, Store, StorePlace
 use keyward::time::Clock;
 
 use crate::harness::postgres::{Database, PASSWORD, own, own_with_tls, shared};
-use crate::harness::{Authority, Origin, Proxy, keyward_in, within};
+use crate::harness::{Authority, Origin, Proxy, keyward_in, report, within};
 
 /// Far longer than any test: what a key's fate depends on is what the database tells.
 const LONG_CACHE: &str = "
@@ -72,7 +72,7 @@ async fn a_revocation_reaches_another_sidecar_at_once() {
         took.push(clock.now().monotonic - revoked);
         until(401, &[200], &one, &key).await;
     }
-    println!("revoked by another process's connection; refused by a second sidecar after {took:?}");
+    report(format_args!("a revocation on PostgreSQL reached a second sidecar after {took:?}"));
     // Usually some milliseconds. A cache alone would take an hour.
     assert_eq!(status(&two, &two.org_key).await, 200, "no other key is touched");
 }

@@ -233,7 +233,7 @@ impl Simulation {
     fn request(&mut self) {
         let key = self.lots.below(u64::from(KEYS)) as u8;
         let now = self.now();
-        match self.cache.look(&[key; 32], now) {
+        match self.cache.look(&[key; 16], now) {
             Lookup::Fresh { found, refresh } => {
                 if refresh {
                     self.take_off(key, false);
@@ -259,7 +259,7 @@ impl Simulation {
     }
 
     fn take_off(&mut self, key: u8, for_answer: bool) -> Option<Waiting> {
-        let seat = self.flights.seat([key; 32], || self.cache.stamp(), || None, || Ok::<(), ()>(()));
+        let seat = self.flights.seat([key; 16], || self.cache.stamp(), || None, || Ok::<(), ()>(()));
         match seat.expect("nobody pays here") {
             Seat::Known(_) => None,
             Seat::Full => {
@@ -316,7 +316,7 @@ impl Simulation {
             match arrived {
                 None => self.waiters.push(waiter),
                 Some(Err(error)) => {
-                    let stale = self.cache.stale(&[waiter.key; 32], now).filter(|_| waiter.doubtful);
+                    let stale = self.cache.stale(&[waiter.key; 16], now).filter(|_| waiter.doubtful);
                     self.stale_answers += u64::from(stale.is_some());
                     let answer = stale.map_or(Err(error), |principal| Ok(Found::Valid(principal)));
                     self.judge(waiter.key, waiter.began_at, &answer);
@@ -381,7 +381,7 @@ fn no_race_accepts_a_revoked_key_or_refuses_a_good_one() {
 async fn everybody_gets_one_answer_and_an_abandoned_flight_frees_its_place() {
     let (cache, flights) = (cache(0), Flights::new(1));
     let seat = |key: u8, known: Option<Found>| {
-        flights.seat([key; 32], || cache.stamp(), || known, || Ok::<(), ()>(())).expect("nobody pays here")
+        flights.seat([key; 16], || cache.stamp(), || known, || Ok::<(), ()>(())).expect("nobody pays here")
     };
     let Seat::Lead(ticket, first) = seat(1, None) else { panic!("the first leads") };
     let Seat::Wait(second) = seat(1, Some(Found::Invalid)) else { panic!("the second waits") };
@@ -395,7 +395,7 @@ async fn everybody_gets_one_answer_and_an_abandoned_flight_frees_its_place() {
     drop(abandoned);
     assert!(waiting.answer().await.is_err());
     assert!(matches!(seat(2, None), Seat::Lead(..)));
-    let refused = flights.seat([3; 32], || cache.stamp(), || None, || Err("no token"));
+    let refused = flights.seat([3; 16], || cache.stamp(), || None, || Err("no token"));
     assert!(matches!(refused, Err("no token")), "who cannot pay takes no place");
     assert!(matches!(seat(3, None), Seat::Lead(..)));
 }
@@ -403,7 +403,7 @@ async fn everybody_gets_one_answer_and_an_abandoned_flight_frees_its_place() {
 #[test]
 fn what_began_before_a_purge_is_not_waited_for_after_it() {
     let (cache, flights) = (cache(0), Flights::new(9));
-    let seat = || flights.seat([1; 32], || cache.stamp(), || None, || Ok::<(), ()>(())).expect("nobody pays here");
+    let seat = || flights.seat([1; 16], || cache.stamp(), || None, || Ok::<(), ()>(())).expect("nobody pays here");
     let Seat::Lead(before, _) = seat() else { panic!("the first leads") };
     cache.purge(&Purge::KeyId("any".to_owned()));
     let Seat::Lead(after, _) = seat() else { panic!("the purge was ignored") };

@@ -40,7 +40,7 @@ use prometheus::IntGauge;
 use quick_cache::sync::Cache;
 use zeroize::Zeroizing;
 
-use super::VerifierError;
+use super::{OnChange, VerifierError};
 use crate::auth::KeyText;
 use crate::auth::chance::Lots;
 use crate::observe::Metrics;
@@ -198,7 +198,7 @@ impl KindeVerifier {
 
     /// Follows the changes of a key service for as long as this verifier is in use. `on_change` is called whenever what
     /// was verified before may be wrong. Needs a runtime.
-    pub fn follow(self: &Arc<Self>, on_change: Box<dyn Fn() + Send>, up: IntGauge) {
+    pub fn follow(self: &Arc<Self>, on_change: OnChange, up: IntGauge) {
         tokio::spawn(follow::follow(Arc::downgrade(self), on_change, up));
     }
 

@@ -7,6 +7,7 @@
 
 mod opening;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -16,8 +17,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use self::opening::{Opened, Opening};
-use super::VerifierError;
 use super::uses::{Counters, UseLog};
+use super::{OnChange, VerifierError};
 use crate::auth::KeyText;
 use crate::keys::{
     Candidates, Change, ChangeWatch, FoundKey, KeyFilter, KeyPrefix, Peppers, Store, StoreError, StorePlace,
@@ -34,6 +35,9 @@ const WATCH_EVERY: Duration = Duration::from_millis(25);
 /// a flood, a stuck disk or a slow database.
 pub(super) const QUEUE: usize = 1024;
 
+/// Verifications that are read together, if so many wait: a database elsewhere is asked once for all of them.
+const TOGETHER: usize = 64;
+
 /// How long one may wait, in the queue and for its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -43,10 +47,11 @@ impl From<StoreError> for VerifierError {
     }
 }
 
-type Answer = Result<Option<Principal>, VerifierError>;
-
-/// What the store's thread is asked to do. An `Err` says why the store cannot be asked.
-type Job = Box<dyn FnOnce(Result<&Lookup<'_>, VerifierError>) + Send>;
+/// A text of which is asked what it opens.
+struct Job {
+    candidates: Candidates,
+    answer: oneshot::Sender<Result<Option<LookedUp>, VerifierError>>,
+}
 
 /// What a presented text opens, usable or not, and where its use is counted.
 #[derive(Debug)]
@@ -56,14 +61,21 @@ pub struct LookedUp {
 }
 
 /// Verifies keys against the embedded store. Dropping it ends its thread.
-#[derive(Debug)]
 pub struct StoreVerifier {
     jobs: SyncSender<Job>,
     prefix: KeyPrefix,
     peppers: Peppers,
+    clock: Clock,
+    on_change: OnChange,
     /// Whether the store has imported keys, whose texts can have any form.
     has_imported: Arc<AtomicBool>,
     uses: UseLog,
+}
+
+impl fmt::Debug for StoreVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreVerifier").field("peppers", &self.peppers).finish_non_exhaustive()
+    }
 }
 
 impl StoreVerifier {
@@ -74,7 +86,7 @@ impl StoreVerifier {
         peppers: Peppers,
         clock: Clock,
         metrics: Arc<Metrics>,
-        on_change: Box<dyn Fn() + Send>,
+        on_change: OnChange,
     ) -> Result<Self, VerifierError> {
         let store = Store::open(place, peppers.clone())?;
         if store.page(&KeyFilter::default(), None, 1)?.keys.is_empty() {
@@ -89,8 +101,8 @@ impl StoreVerifier {
             place: place.clone(),
             peppers: peppers.clone(),
             state: State::Open(store, watch),
-            clock,
-            on_change,
+            clock: clock.clone(),
+            on_change: Arc::clone(&on_change),
             has_imported: Arc::clone(&has_imported),
             counters: uses.counters(),
         };
@@ -98,7 +110,7 @@ impl StoreVerifier {
             .name("key-store".to_owned())
             .spawn(move || keeper.run(&queue))
             .map_err(|error| VerifierError::new(format!("cannot start the key store's thread: {error}")))?;
-        Ok(Self { jobs, prefix, peppers, has_imported, uses })
+        Ok(Self { jobs, prefix, peppers, clock, on_change, has_imported, uses })
     }
 
     /// Whether the text has the shape and the checksum of this store's keys, or may be an imported one: any text that
@@ -111,15 +123,21 @@ impl StoreVerifier {
         looks_valid(text) || (self.has_imported.load(Ordering::Relaxed) && !self.prefix.begins(text))
     }
 
+    /// To be called by whoever has changed the store in this process, before the change is acknowledged: the next request
+    /// meets it. Changes by others are noticed.
+    pub fn changed(&self) {
+        (self.on_change)();
+    }
+
     /// Writes what is only counted so far.
     pub(in crate::auth) async fn flush(&self) {
         self.uses.flush().await;
     }
 
     /// The key's owner, or `None` for a key that is unknown, revoked or expired.
-    pub(super) async fn verify(&self, key: &KeyText) -> Answer {
-        let candidates = self.peppers.candidates(key.expose());
-        self.run(move |lookup| lookup.find(&candidates)).await
+    pub(super) async fn verify(&self, key: &KeyText) -> Result<Option<Principal>, VerifierError> {
+        let known = self.ask(self.peppers.candidates(key.expose())).await?;
+        known.filter(|known| known.found.is_usable(self.clock.now().wall)).map(principal).transpose()
     }
 
     /// What a text opens, usable or not: for whoever verifies keys for others.
@@ -127,31 +145,14 @@ impl StoreVerifier {
         if !self.could_open(text) {
             return Ok(None);
         }
-        let candidates = self.peppers.candidates(text);
-        self.run(move |lookup| lookup.look_up(&candidates)).await
+        self.ask(self.peppers.candidates(text)).await
     }
 
-    /// Reads the store on its thread. What `work` reads is no older than the last change that was told.
-    pub async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, VerifierError> {
-        self.run(move |lookup| Ok(work(lookup.store)?)).await
-    }
-
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Lookup<'_>) -> Result<T, VerifierError> + Send + 'static,
-    ) -> Result<T, VerifierError> {
+    /// What is read is no older than the last change that was told.
+    async fn ask(&self, candidates: Candidates) -> Result<Option<LookedUp>, VerifierError> {
         let (answer, wait) = oneshot::channel();
-        let job = Box::new(move |lookup: Result<&Lookup<'_>, VerifierError>| {
-            // Whoever asked may be gone; then nobody misses the answer, and a slow store has no time for it.
-            if !answer.is_closed() {
-                let _ = answer.send(lookup.and_then(work));
-            }
-        });
         self.jobs
-            .try_send(job)
+            .try_send(Job { candidates, answer })
             .map_err(|_| VerifierError::new("too many verifications are waiting for the key store"))?;
         let answer = tokio::time::timeout(PATIENCE, wait).await;
         let answer = answer.map_err(|_| VerifierError::new("the key store takes too long"))?;
@@ -165,7 +166,7 @@ struct Keeper {
     peppers: Peppers,
     state: State,
     clock: Clock,
-    on_change: Box<dyn Fn() + Send>,
+    on_change: OnChange,
     has_imported: Arc<AtomicBool>,
     counters: Counters,
 }
@@ -181,24 +182,51 @@ enum State {
 impl Keeper {
     fn run(mut self, queue: &Receiver<Job>) {
         loop {
-            let job = match queue.recv_timeout(WATCH_EVERY) {
+            let first = match queue.recv_timeout(WATCH_EVERY) {
                 Ok(job) => Some(job),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            let more = queue.try_iter().take(if first.is_some() { TOGETHER - 1 } else { 0 });
+            // Whoever asked may be gone; then nobody misses the answer, and a slow store has no time for it.
+            let jobs: Vec<Job> = first.into_iter().chain(more).filter(|job| !job.answer.is_closed()).collect();
+            // Behind the jobs: none of them is answered from before a change that was told before it was sent.
             let watched = self.watch();
-            if let Some(job) = job {
-                match (&self.state, watched) {
-                    (_, Err(error)) => job(Err(error)),
-                    (State::Closed | State::Opening(_), Ok(())) => {
-                        job(Err(VerifierError::new("the key store is not open")));
-                    }
-                    (State::Open(store, _), Ok(())) => {
-                        job(Ok(&Lookup { store, clock: &self.clock, counters: &self.counters }));
-                    }
+            if !jobs.is_empty() {
+                self.answer(jobs, watched);
+            }
+        }
+    }
+
+    fn answer(&self, jobs: Vec<Job>, watched: Result<(), VerifierError>) {
+        let found = match (&self.state, watched) {
+            (_, Err(error)) => Err(error),
+            (State::Closed | State::Opening(_), Ok(())) => Err(VerifierError::new("the key store is not open")),
+            (State::Open(store, _), Ok(())) => {
+                let wanted: Vec<&Candidates> = jobs.iter().map(|job| &job.candidates).collect();
+                store.find_all(&wanted).map_err(VerifierError::from)
+            }
+        };
+        match found {
+            Ok(found) => {
+                for (job, found) in jobs.into_iter().zip(found) {
+                    let known = found.map(|found| found.map(|found| self.looked_up(found)));
+                    let _ = job.answer.send(known.map_err(VerifierError::from));
+                }
+            }
+            Err(error) => {
+                for job in jobs {
+                    let _ = job.answer.send(Err(error.clone()));
                 }
             }
         }
+    }
+
+    fn looked_up(&self, mut found: FoundKey) -> LookedUp {
+        let restated = found.restated.take();
+        let is_usable = found.is_usable(self.clock.now().wall);
+        let uses = if is_usable { self.counters.of(&found.record.id, restated) } else { None };
+        LookedUp { found, uses }
     }
 
     fn watch(&mut self) -> Result<(), VerifierError> {
@@ -248,28 +276,6 @@ impl Keeper {
     }
 }
 
-/// The open store, and what an answer about a key takes beside it.
-struct Lookup<'a> {
-    store: &'a Store,
-    clock: &'a Clock,
-    counters: &'a Counters,
-}
-
-impl Lookup<'_> {
-    fn look_up(&self, candidates: &Candidates) -> Result<Option<LookedUp>, VerifierError> {
-        let Some(mut found) = self.store.find(candidates)? else { return Ok(None) };
-        let restated = found.restated.take();
-        let uses =
-            if found.is_usable(self.clock.now().wall) { self.counters.of(&found.record.id, restated) } else { None };
-        Ok(Some(LookedUp { found, uses }))
-    }
-
-    fn find(&self, candidates: &Candidates) -> Answer {
-        let found = self.look_up(candidates)?.filter(|known| known.found.is_usable(self.clock.now().wall));
-        found.map(principal).transpose()
-    }
-}
-
 fn principal(known: LookedUp) -> Result<Principal, VerifierError> {
     let LookedUp { found, uses } = known;
     let expires = found.expires_on();
@@ -278,7 +284,7 @@ fn principal(known: LookedUp) -> Result<Principal, VerifierError> {
     let principal = Principal::new(record.id.as_str(), org, user, &record.scopes, expires)
         .map_err(|error| VerifierError::new(format!("key {} cannot be stamped: {error}", record.id.as_str())))?;
     let limit = record.limit.map(|limit| own_limit(limit.requests(), limit.per()));
-    Ok(principal.under(KeyTerms { allow_from: record.allow_from.into(), limit: limit.map(Arc::new), uses }))
+    Ok(principal.under(KeyTerms::new(record.allow_from, limit, uses)))
 }
 
 /// No limit of the configuration has this name, which would share the bucket: its names have no space.
@@ -286,3 +292,6 @@ pub(super) fn own_limit(requests: u64, per: Duration) -> Limit {
     let rate = Rate { requests, per, capacity: requests };
     Limit { name: "key's own".into(), rate, by: Subject::Key }
 }
+
+#[cfg(test)]
+mod tests;

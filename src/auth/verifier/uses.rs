@@ -35,7 +35,8 @@ const MAX_KEYS: usize = 200_000;
 #[derive(Debug, Default)]
 struct Pending {
     counter: Arc<UseCounter>,
-    restated: Option<Restated>,
+    /// Rare, and as large as all the rest.
+    restated: Option<Box<Restated>>,
 }
 
 type Registry = Arc<Mutex<HashMap<KeyId, Pending>>>;
@@ -100,7 +101,7 @@ impl Counters {
         }
         let pending = registry.entry(id.clone()).or_default();
         if restated.is_some() {
-            pending.restated = restated;
+            pending.restated = restated.map(Box::new);
         }
         Some(Arc::clone(&pending.counter))
     }
@@ -168,7 +169,7 @@ impl Writer {
             // Before the count: nobody can count behind it who has no counter now, for new ones are given under the lock.
             let is_held = Arc::strong_count(&pending.counter) > 1;
             let (count, last) = pending.counter.take();
-            let restated = pending.restated.take();
+            let restated = pending.restated.take().map(|restated| *restated);
             if count > 0 || restated.is_some() {
                 uses.push(UseRow { id: id.clone(), count, last, restated });
             }

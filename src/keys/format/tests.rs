@@ -21,6 +21,21 @@ fn key(prefix_text: &str, seed: u64) -> KeySecret {
 }
 
 #[test]
+fn keys_are_hidden_wherever_they_stand() {
+    let key = KNOWN[1].1;
+    for (text, expected) in [
+        (format!("/{key}"), "/[key]"),
+        (format!("/a_b/{key}/{key}?_{}", KNOWN[0].1), "/a_b/[key]/[key]?_[key]"),
+        (format!("é_{key}é"), "é_[key]é"),
+        (format!("/{}", &key[1..]), &format!("/{}", &key[1..])),
+        (key[..key.len() - 1].to_owned(), &key[..key.len() - 1]),
+        (String::new(), ""),
+    ] {
+        assert_eq!(hide_keys(text), expected);
+    }
+}
+
+#[test]
 fn known_keys_are_valid_and_made_from_known_bytes() {
     for (_, text) in KNOWN {
         assert!(looks_valid(text), "{text}");

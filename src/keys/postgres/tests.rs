@@ -186,7 +186,7 @@ fn finding_reads_the_index() {
     let home = home();
     drop(home.open());
     // An empty table is read as a whole; the plan that counts is that of a large one.
-    let find = sql::FIND.replace("$1", "'\\x00'").replace("$2", "'hmac-sha256'");
+    let find = sql::FIND_ALL.replace("$1", "'{\\\\x00,\\\\x01}'::bytea[]");
     let plan = sql(&home, &format!("SET enable_seqscan = off; EXPLAIN {find}"));
     assert!(plan.contains("key_secrets_pkey") && plan.contains("key_records_pkey"), "{plan}");
 }

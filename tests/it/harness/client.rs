@@ -38,6 +38,12 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
+    /// The one answer that shows a key: that of the key service when it has made one.
+    fn is_a_new_key(&self) -> bool {
+        let says = |code: &str| memchr::memmem::find(&self.body, code.as_bytes()).is_some();
+        self.status == 201 && (says("API_KEY_CREATED") || says("API_KEY_ROTATED"))
+    }
+
     /// The code of a refusal in the default shape.
     pub fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_else(|| panic!("no code: {}", self.text())).to_owned()
@@ -58,6 +64,7 @@ impl Request {
     }
 
     pub fn key(self, key: &str) -> Self {
+        super::secrets::sent(key);
         self.header("Authorization", &format!("Bearer {key}"))
     }
 
@@ -173,6 +180,11 @@ impl Connection {
             (None, None) => Framing::ToEnd,
         };
         let (body, complete) = self.0.body(framing).await;
-        Answer { status, head, body, complete }
+        let answer = Answer { status, head, body, complete };
+        if !answer.is_a_new_key() {
+            super::secrets::expect_none_in("an answer", &answer.body);
+        }
+        super::secrets::expect_none_in("an answer's head", format!("{:?}", answer.head).as_bytes());
+        answer
     }
 }

@@ -8,11 +8,14 @@ mod origin;
 pub mod postgres;
 mod process;
 mod proxy;
+pub mod secrets;
 mod service;
 mod tls;
 mod tunnel;
 mod wire;
 
+use std::fmt::Display;
+use std::io::Write;
 use std::time::Duration;
 
 pub use client::{Answer, Connection, Request};
@@ -28,6 +31,12 @@ pub use wire::{Framing, Head, Reader};
 
 /// Far longer than anything takes that is going to happen.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Says what was measured, in the log of every run of the tests: the test program hides what passing tests print, but
+/// not what is written past it.
+pub fn report(measured: impl Display) {
+    let _ = writeln!(std::io::stderr(), "measured: {measured}");
+}
 
 /// What `work` comes to. What never comes fails the test by its name instead of holding up all of them.
 pub async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {

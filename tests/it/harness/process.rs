@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
+
+use super::secrets;
 
 /// How long a program may take to say what it is expected to say.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -16,6 +19,17 @@ pub struct Process {
     child: Child,
     lines: Receiver<String>,
     said: Arc<Mutex<String>>,
+    /// Of `keyward` itself: what it printed, and where it ran, are looked through at its end.
+    keyward: Option<Keyward>,
+}
+
+struct Keyward {
+    dir: Option<PathBuf>,
+    /// The demo shows the keys that it has made for its user.
+    shows_keys: bool,
+    errors: Arc<Mutex<String>>,
+    /// They end with it: it has no children that could hold its output open.
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Process {
@@ -24,21 +38,37 @@ impl Process {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (sender, lines) = channel();
         let said = Arc::new(Mutex::new(String::new()));
-        let streams: [Box<dyn Read + Send>; 2] =
-            [Box::new(child.stdout.take().expect("a pipe")), Box::new(child.stderr.take().expect("a pipe"))];
-        for stream in streams {
-            let (sender, said) = (sender.clone(), Arc::clone(&said));
-            std::thread::spawn(move || {
+        let errors = Arc::new(Mutex::new(String::new()));
+        let streams: [(Box<dyn Read + Send>, bool); 2] = [
+            (Box::new(child.stdout.take().expect("a pipe")), false),
+            (Box::new(child.stderr.take().expect("a pipe")), true),
+        ];
+        let mut readers = Vec::new();
+        for (stream, is_error) in streams {
+            let (sender, said, errors) = (sender.clone(), Arc::clone(&said), Arc::clone(&errors));
+            readers.push(std::thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                    let mut all = said.lock().expect("nobody panics here");
-                    all.push_str(&line);
-                    all.push('\n');
+                    let add = |all: &Mutex<String>| {
+                        let mut all = all.lock().expect("nobody panics here");
+                        all.push_str(&line);
+                        all.push('\n');
+                    };
+                    add(&said);
+                    if is_error {
+                        add(&errors);
+                    }
                     // Whoever waited for a line may have stopped waiting.
                     let _ = sender.send(line);
                 }
-            });
+            }));
         }
-        Self { child, lines, said }
+        let keyward = (command.get_program() == env!("CARGO_BIN_EXE_keyward")).then(|| Keyward {
+            dir: command.get_current_dir().map(Path::to_owned),
+            shows_keys: command.get_args().any(|argument| argument == "demo"),
+            errors,
+            readers,
+        });
+        Self { child, lines, said, keyward }
     }
 
     /// Waits for a line that contains `text`, on either stream.
@@ -64,6 +94,15 @@ impl Process {
         self.said.lock().expect("nobody panics here").clone()
     }
 
+    /// Everything that `keyward` has printed when it has ended.
+    pub fn all_said(&mut self) -> String {
+        self.wait();
+        for reader in self.keyward.iter_mut().flat_map(|keyward| keyward.readers.drain(..)) {
+            let _ = reader.join();
+        }
+        self.said()
+    }
+
     /// The most memory that the program has had so far, in bytes.
     pub fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
@@ -86,6 +125,20 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if self.keyward.is_none() || std::thread::panicking() {
+            return;
+        }
+        let said = self.all_said();
+        if let Some(keyward) = &self.keyward {
+            let errors = keyward.errors.lock().map(|errors| errors.clone()).unwrap_or_default();
+            secrets::expect_none_in("standard error", errors.as_bytes());
+            if !keyward.shows_keys {
+                secrets::expect_none_in("what keyward printed", said.as_bytes());
+            }
+            if let Some(dir) = &keyward.dir {
+                secrets::expect_none_in_files_of(dir);
+            }
+        }
     }
 }
 
@@ -98,7 +151,14 @@ pub fn keyward() -> Command {
 
 /// Runs the binary under test in `dir` to its end.
 pub fn keyward_in(dir: &Path, arguments: &[&str]) -> Output {
-    keyward().current_dir(dir).args(arguments).output().expect("keyward runs")
+    let output = keyward().current_dir(dir).args(arguments).output().expect("keyward runs");
+    secrets::expect_none_in("standard error", &output.stderr);
+    // These show a key, once; or a token of the key service, which looks like one.
+    if !arguments.iter().any(|argument| ["create", "rotate", "token"].contains(argument)) {
+        secrets::expect_none_in("standard output", &output.stdout);
+    }
+    secrets::expect_none_in_files_of(dir);
+    output
 }
 
 /// The addresses in keyward's ready line: `proxy=[127.0.0.1:1] admin=None health=Some(127.0.0.1:2)`.

@@ -4,15 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::client::Request;
+use super::origin::Origin;
+use super::secrets::Home;
 use keyward::config::{self, Compiled, Mistakes, Overrides};
 use keyward::keys::{KeyPrefix, NewKey, Peppers, PostgresSpec, Store, StorePlace, SystemRandom};
 use keyward::server::{Server, Stopped};
 use keyward::time::Clock;
 use keyward::upstream::{Resolve, SystemResolver};
-use tempfile::TempDir;
-
-use super::client::Request;
-use super::origin::Origin;
 
 /// What every test configuration begins with.
 const BASE: &str = "
@@ -53,7 +52,7 @@ pub struct Proxy {
     /// Of `kp_1234567890`, with every scope that tests use.
     pub user_key: String,
     server: Server,
-    dir: TempDir,
+    dir: Home,
     place: StorePlace,
     base: String,
     origin: Option<SocketAddr>,
@@ -111,6 +110,11 @@ impl Proxy {
     /// A request to the admin listener, where the configuration has one.
     pub fn admin(&self, method: &str, path: &str) -> Request {
         Request::new(self.server.addresses().admin.expect("an admin listener"), method, path)
+    }
+
+    /// A request to the key service, where the configuration has one.
+    pub fn keys(&self, method: &str, path: &str) -> Request {
+        Request::new(self.server.addresses().keys.expect("a key service"), method, path)
     }
 
     /// Reads another configuration, as SIGHUP does.
@@ -203,7 +207,7 @@ impl ProxyBuilder {
     }
 
     pub async fn start(self) -> Proxy {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = Home::new();
         for (name, text) in &self.files {
             std::fs::write(dir.path().join(name), text).expect("a file");
         }

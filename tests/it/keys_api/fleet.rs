@@ -7,7 +7,7 @@ use keyward::time::Clock;
 use serde_json::{Value, json};
 
 use super::{Keys, READER, SIDECAR, text};
-use crate::harness::{Connection, Origin, Proxy, Request, within};
+use crate::harness::{Connection, Origin, Proxy, Request, report, within};
 
 async fn sidecar(keys: &Keys, origin: &Origin, more: &str) -> Proxy {
     let url = format!("http://{}", keys.address);
@@ -59,7 +59,7 @@ async fn a_revocation_reaches_every_sidecar() {
     let begun = Instant::now();
     becomes(&second, &key, 401).await;
     becomes(&first, &key, 401).await;
-    println!("a revocation reached two sidecars by the key service's stream after {:?}", begun.elapsed());
+    report(format_args!("a revocation reached two sidecars by the key service's stream after {:?}", begun.elapsed()));
     let named = origin.received().last().and_then(|request| request.head.field("x-org-code").map(str::to_owned));
     assert_eq!(named.as_deref(), Some("org_1"));
 }

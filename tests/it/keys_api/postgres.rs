@@ -1,11 +1,12 @@
 //! The key service on a PostgreSQL store: the same answers, nobody called invalid while the database is away, and a
 //! service that comes back with it.
 
+use keyward::keys::{KeyPrefix, NewKey, Peppers, PostgresSpec, Store, StorePlace, SystemRandom};
 use keyward::time::Clock;
 use serde_json::{Value, json};
 
 use super::fleet::{becomes, following};
-use super::{Keys, SIDECAR};
+use super::{Keys, READER, SIDECAR};
 use crate::harness::postgres::{Database, own, shared};
 use crate::harness::{Answer, Origin, within};
 
@@ -78,6 +79,61 @@ async fn a_service_and_the_commands_share_a_database() {
     for command in [&["show", id.as_str(), "--json"] as &[&str], &["show", &other], &["list", "--status", "revoked"]] {
         assert_eq!(said(keys.remote(command).await), said(keys.local(command).await), "{command:?}");
     }
+}
+
+/// Makes whoever reads the record of the key `slow` wait for the table `gate`. Lookups go by the index of the ids.
+const GATE: &str = "
+    ALTER TABLE key_records RENAME TO kept_records;
+    CREATE TABLE gate ();
+    CREATE FUNCTION passes(name text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+        IF name = 'slow' THEN PERFORM count(*) FROM gate; END IF;
+        RETURN true;
+    END $$;
+    CREATE VIEW key_records AS SELECT * FROM kept_records WHERE passes(name);
+    DO $$ BEGIN
+        EXECUTE format('ALTER DATABASE %I SET enable_seqscan = off', current_database());
+        EXECUTE format('ALTER DATABASE %I SET enable_hashjoin = off', current_database());
+        EXECUTE format('ALTER DATABASE %I SET enable_mergejoin = off', current_database());
+    END $$;
+";
+
+#[tokio::test]
+async fn a_list_that_hangs_holds_up_no_verification() {
+    let database = shared().database();
+    let place = PostgresSpec::parse(&database.url()).expect("a good URL");
+    let mut store = Store::open(StorePlace::from(place), Peppers::default()).expect("a store");
+    let mut made = Vec::new();
+    for name in ["slow", "one", "two", "three"] {
+        let new = NewKey::new(name, Some("org_1"), None, [""; 0]).expect("a good key");
+        let now = Clock::system().now().wall;
+        made.push(store.create(&new, &KeyPrefix::default(), now, &mut SystemRandom).expect("a good store"));
+    }
+    drop(store);
+    database.sql(GATE);
+    let keys = on(&database).await;
+    let lock = database.lock("gate");
+    let list = keys.ask("GET", "/api/v1/api_keys").key(READER);
+    let list = tokio::spawn(async move { list.send().await });
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'gate'::regclass";
+    within("the list to wait", async {
+        while database.sql(waits) == "0" {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // All at once, each of them not asked about before.
+    let (one, two, three) = tokio::join!(
+        keys.verify(made[1].secret.expose()),
+        keys.verify(made[2].secret.expose()),
+        keys.verify(made[3].secret.expose())
+    );
+    for answer in [one, two, three] {
+        assert_eq!(answer["is_valid"], json!(true), "{answer}");
+    }
+    assert!(!list.is_finished());
+    drop(lock);
+    let list = within("the list", list).await.expect("no panic");
+    assert_eq!((list.status, list.json()["api_keys"].as_array().map(Vec::len)), (200, Some(4)), "{}", list.text());
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 //! No field of its schemas is required, so every one may be missing or null, and unknown ones may come. What is
 //! needed for an answer and is not there makes the answer unclear, which is no answer: an `Err`, with the reason.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -76,10 +75,10 @@ fn terms(allow_from: Option<Vec<String>>, limit: Option<OwnLimit>) -> Result<Key
         Some(OwnLimit { requests, per_ms }) => {
             let per = Duration::from_millis(per_ms);
             KeyLimit::new(requests, per).map_err(|_| "`limit` is no limit".to_owned())?;
-            Some(Arc::new(own_limit(requests, per)))
+            Some(own_limit(requests, per))
         }
     };
-    Ok(KeyTerms { allow_from: allow_from.into(), limit, uses: None })
+    Ok(KeyTerms::new(allow_from, limit, None))
 }
 
 /// Reads the body of a 200: the key's owner, or `None` for a key that Kinde calls invalid.

@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prometheus::IntGauge;
 
-use super::{Failure, KindeVerifier, refused, request};
+use super::{Failure, KindeVerifier, OnChange, refused, request};
 
 const STREAM: &str = "/api/v1/api_keys/revocations";
 
@@ -23,7 +23,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Follows for as long as the verifier is in use.
-pub(super) async fn follow(verifier: Weak<KindeVerifier>, mut on_change: Box<dyn Fn() + Send>, up: IntGauge) {
+pub(super) async fn follow(verifier: Weak<KindeVerifier>, on_change: OnChange, up: IntGauge) {
     let mut pause = FIRST_PAUSE;
     let mut said = None;
     loop {
@@ -35,7 +35,7 @@ pub(super) async fn follow(verifier: Weak<KindeVerifier>, mut on_change: Box<dyn
             Ok(Ok(body)) => {
                 up.set(1);
                 tracing::info!("the changes of the key service are followed");
-                let ended = Stream { on_change: &mut *on_change, verifier: &verifier }.read(body, &mut pause).await;
+                let ended = Stream { on_change: &*on_change, verifier: &verifier }.read(body, &mut pause).await;
                 up.set(0);
                 // Nobody tells of changes now.
                 on_change();
@@ -93,7 +93,7 @@ fn is_event_stream(kind: Option<&HeaderValue>) -> bool {
 }
 
 struct Stream<'a> {
-    on_change: &'a mut (dyn Fn() + Send),
+    on_change: &'a (dyn Fn() + Send + Sync),
     verifier: &'a Weak<KindeVerifier>,
 }
 

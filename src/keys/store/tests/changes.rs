@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use sha2::{Digest as _, Sha256};
+
 use super::super::super::testing::next_change;
 use super::*;
-use crate::keys::{Change, SystemRandom};
+use crate::keys::{Change, SystemRandom, read_import};
 use crate::policy::SecretString;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -114,6 +116,53 @@ fn peppers_are_rotated_without_losing_a_key() {
         let after = home.open_with(peppers("b"));
         after.check_peppers().expect("`a` is not needed any longer");
         assert!(opens(&after, &plain.secret, at(1)) && opens(&after, &old.secret, at(1)));
+    });
+}
+
+#[test]
+fn imported_keys_come_under_a_pepper_and_move_with_it() {
+    on_each_engine(|home| {
+        let list = |id: &str| {
+            let sha256: String = Sha256::digest("sk-legacy-1").iter().map(|byte| format!("{byte:02x}")).collect();
+            let line = format!(r#"{{"id": "api_key_{id:0>32}", "sha256": "{sha256}", "name": "n", "org_code": "o"}}"#);
+            read_import(&mut line.as_bytes(), at(100)).expect("a good list")
+        };
+        let schemes = |store: &Store| {
+            let counts = store.count_schemes().expect("a good store").into_iter();
+            counts.map(|count| (count.keys, count.standing)).collect::<Vec<_>>()
+        };
+        let uses = |store: &mut Store| {
+            let found = store.find_key("sk-legacy-1").expect("a good store").expect("it was imported");
+            let restated = found.restated;
+            let is_restated = restated.is_some();
+            store.note_uses(&[UseRow { id: found.record.id, count: 1, last: at(1), restated }]).expect("a good store");
+            is_restated
+        };
+        // Without a pepper by its hash alone, until there is one and the key is used.
+        assert_eq!(home.open().import(&list("1"), at(100)).expect("a good store").added, 1);
+        assert!(!uses(&mut home.open()));
+        let mut store = home.open_with(peppers("a"));
+        assert_eq!(schemes(&store), [(1, Standing::Former)]);
+        for id in ["1", "2"] {
+            let again = store.import(&list(id), at(100));
+            assert_eq!(again.map(|imported| imported.known).ok(), (id == "1").then_some(1), "one hash is one key");
+        }
+        assert_eq!((uses(&mut store), uses(&mut store)), (true, false));
+        assert_eq!(schemes(&store), [(1, Standing::Current)]);
+        let mut store = home.open_with(peppers("ba"));
+        assert!(store.has_imported().expect("a good store") && store.import(&list("2"), at(100)).is_err());
+        assert!(uses(&mut store));
+        let store = home.open_with(peppers("b"));
+        store.check_peppers().expect("`a` is not needed any longer");
+        assert!(store.find_key("sk-legacy-1").expect("a good store").is_some());
+        assert!(home.open_with(peppers("a")).check_peppers().is_err(), "a stolen store says nothing without `b`");
+
+        // With a pepper from the beginning.
+        let home = home.another();
+        let mut store = home.open_with(peppers("a"));
+        assert_eq!(store.import(&list("1"), at(100)).expect("a good store").added, 1);
+        assert_eq!((schemes(&store), uses(&mut store)), (vec![(1, Standing::Current)], false));
+        assert!(home.open().check_peppers().is_err());
     });
 }
 
