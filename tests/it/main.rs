@@ -12,6 +12,7 @@ mod demo;
 mod encodings;
 mod examples;
 mod false_positives;
+mod fuzz_lock;
 mod http2;
 mod identity;
 mod inspection;
