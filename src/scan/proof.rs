@@ -15,6 +15,7 @@
 mod coded;
 mod mixed;
 mod reader;
+mod rules;
 mod texts;
 mod wire;
 mod writer;

@@ -13,6 +13,7 @@ mod encodings;
 mod examples;
 mod failing;
 mod false_positives;
+mod fuzz_lock;
 mod http2;
 mod identity;
 mod inspection;

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Origin, Proxy, Received, Reply, node_packages, python, repository};
+use crate::harness::{Origin, Proxy, Received, Reply, node_packages, python, report, repository};
 
 const CONFIG: &str = "
 defaults: {upstream: ai, request: {rules: []}, response: {rules: [html]}}
@@ -176,7 +176,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// Asks an SDK for everything.
-async fn see(mut command: Command, base: &str) {
+async fn see(sdks: &str, mut command: Command, base: &str) {
     let cases = cases();
     let asked: Vec<_> = cases.iter().map(|case| (case.path, case.api, &case.prompt)).collect();
     let asked = serde_json::to_vec(&asked).expect("JSON");
@@ -197,6 +197,13 @@ async fn see(mut command: Command, base: &str) {
             assert_eq!(seen["events"], events, "{name}");
         }
     }
+    let count = |which: fn(&Case) -> bool| cases.iter().filter(|case| which(case)).count();
+    report(format_args!(
+        "{sdks}: {} clean streams, {} redacted and {} blocked, at sizes {SIZES:?}: all as they must be\n",
+        count(|case| case.prompt.ends_with(&case.text)),
+        count(|case| case.events.is_some() && !case.prompt.ends_with(&case.text)),
+        count(|case| case.events.is_none()),
+    ));
 }
 
 async fn proxy() -> (Origin, Proxy, String) {
@@ -211,7 +218,7 @@ async fn pythons_official_sdks_read_scanned_streams_to_their_end() {
     let (_origin, _proxy, base) = proxy().await;
     let mut command = Command::new(python());
     command.arg(repository().join("tests/it/sdks.py")).arg(&base);
-    see(command, &base).await;
+    see("openai and anthropic for Python", command, &base).await;
 }
 
 #[tokio::test]
@@ -219,7 +226,7 @@ async fn nodes_official_sdks_read_scanned_streams_to_their_end() {
     let (_origin, _proxy, base) = proxy().await;
     let mut command = Command::new("node");
     command.arg(repository().join("tests/it/sdks.mjs")).arg(&base).arg(node_packages());
-    see(command, &base).await;
+    see("openai and anthropic for Node", command, &base).await;
 }
 
 #[tokio::test]

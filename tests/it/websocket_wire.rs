@@ -340,6 +340,15 @@ async fn what_a_client_must_not_say_never_reaches_the_service() {
     assert_eq!(told["error"]["type"], "invalid_request_error");
     assert_eq!(closes(&mut pair.client).await.0, 1008);
 
+    for (path, opcode) in [("/house", 0x89), ("/redacted", 0x8A)] {
+        let mut pair = test.open(path).await;
+        pair.client([masked(opcode, "mark 7"), masked(opcode, "javascript:7")].concat()).await;
+        assert_eq!(next(&mut pair.service).await, Some((opcode, true, b"mark 7".to_vec())), "{path}");
+        assert!(says(&mut pair.client).await.contains("AI_INPUT_BLOCKED"), "{path}");
+        assert_eq!(closes(&mut pair.client).await, (1008, "AI_INPUT_BLOCKED".to_owned()), "{path}");
+        assert_eq!(closes(&mut pair.service).await.0, 1001, "what the ping said is not passed on");
+    }
+
     let mut pair = test.open("/house").await;
     pair.client(masked(0x82, [1])).await;
     assert!(says(&mut pair.client).await.contains("UNSCANNABLE_BODY"));
@@ -382,6 +391,11 @@ async fn an_answer_is_one_text_however_it_is_cut_into_messages() {
     assert_eq!([says(&mut pair.client).await, says(&mut pair.client).await], ["So [removed]", "x"]);
     pair.client(masked(0x81, r#"{"q":"a javascript:b"}"#)).await;
     assert_eq!(says(&mut pair.service).await, r#"{"q":"a [removed]b"}"#);
+
+    let mut pair = test.open("/house").await;
+    pair.service(bare(0x89, "<script>")).await;
+    assert!(says(&mut pair.client).await.contains("AI_RESPONSE_BLOCKED"));
+    assert_eq!(closes(&mut pair.client).await.0, 1008);
 
     let mut pair = test.open("/house").await;
     pair.service(bare(0x82, [1])).await;

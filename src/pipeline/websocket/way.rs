@@ -2,7 +2,7 @@
 //!
 //! Without rules frames are passed on as they come, piece by piece, with their fragmentation; only the mask is ours.
 //! With rules messages are put together, and leave as one frame each when the scanner lets them go. Control frames pass
-//! at once either way.
+//! at once either way; with rules they are read before.
 
 use bytes::{BufMut, BytesMut};
 
@@ -148,7 +148,13 @@ impl Exit {
                 self.stopped()?;
                 self.control(Control::Close, said);
             }
-            (Event::Control(control, payload), _) => self.control(control, payload),
+            (Event::Control(control, payload), inspected) => {
+                if let Some(inspected) = inspected {
+                    inspected.scanner.aside(payload);
+                    self.stopped()?;
+                }
+                self.control(control, payload);
+            }
             (Event::Begin { first, length, .. }, None) => {
                 self.mask = self.masks.as_mut().map(Masks::draw);
                 self.phase = 0;

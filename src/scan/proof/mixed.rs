@@ -1,124 +1,23 @@
-//! Rules with actions of their own in one list.
+//! Rules with actions and views of their own in one list.
 //!
 //! Held against the regex crate rule by rule: what blocks reads the text as it came and as it leaves, what is replaced
 //! is replaced as if nothing else stood there, and what observes is counted and changes nothing.
 
-use std::sync::{Arc, LazyLock};
-
 use bytes::Bytes;
-use regex::bytes::Regex;
 
 use super::{
     Outcome, deliver, demand, expect,
-    reader::{Texts, read},
+    reader::{Texts, read, read_one},
+    rules::{Lists, Mixed, PLAIN, VIEWED},
     shown,
-    writer::{self, Framing, Shape, case},
+    writer::{Case, Framing, Shape, case_of, text},
 };
 use crate::scan::{
-    Action, BinaryParts, Inspection, Rule, RuleSet, StreamFormat, StreamRules, StreamStop, TextFormat, Verdict,
-    body::MARKER,
-    inspect,
-    testing::{Random, SETS, prove, seed, union},
+    Action, Joining, MessageKind, Messages, StreamFormat, StreamScanner, StreamStop, TextFormat, Verdict, inspect,
+    testing::{Random, prove},
 };
 
 const CASES: u32 = 100_000;
-
-/// Rules, each with an action, and what the regex crate makes of those of each kind.
-struct Mixed {
-    rules: Vec<(Rule, Action)>,
-    mode: Action,
-    compiled: Arc<RuleSet>,
-    block: Option<Regex>,
-    redact: Option<Regex>,
-    acting: Option<Regex>,
-    /// By rule.
-    each: Vec<Regex>,
-}
-
-impl std::fmt::Debug for Mixed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.rules.iter().map(|(rule, action)| (&rule.pattern, action))).finish()
-    }
-}
-
-impl Mixed {
-    fn new(rules: Vec<(Rule, Action)>) -> Self {
-        let of = |wanted: &[Action]| {
-            let some: Vec<Rule> =
-                rules.iter().filter(|(_, action)| wanted.contains(action)).map(|(rule, _)| rule.clone()).collect();
-            (!some.is_empty()).then(|| union(&some))
-        };
-        let redact = of(&[Action::Redact]);
-        let mode = if redact.is_some() { Action::Redact } else { Action::Block };
-        Self {
-            mode,
-            compiled: Arc::new(RuleSet::compile_each(rules.clone(), mode).unwrap()),
-            block: of(&[Action::Block]),
-            acting: of(&[Action::Block, Action::Redact]),
-            redact,
-            each: rules.iter().map(|(rule, _)| union(std::slice::from_ref(rule))).collect(),
-            rules,
-        }
-    }
-
-    fn asked(&self) -> StreamRules {
-        let rules = Arc::clone(&self.compiled);
-        StreamRules { rules, action: self.mode, max_chars: None, max_body_chars: None, house: None }
-    }
-
-    fn blocks(&self, text: &[u8]) -> bool {
-        self.block.as_ref().is_some_and(|regex| regex.is_match(text))
-    }
-
-    fn acts(&self, text: &[u8]) -> bool {
-        self.acting.as_ref().is_some_and(|regex| regex.is_match(text))
-    }
-
-    fn replaced(&self, text: &[u8]) -> Vec<u8> {
-        match &self.redact {
-            Some(regex) => regex.replace_all(text, MARKER.as_bytes()).into_owned(),
-            None => text.to_vec(),
-        }
-    }
-
-    /// The most of a text that may leave: up to the first byte of a match that blocks, with what is cut out before it.
-    fn before_block(&self, text: &[u8]) -> Vec<u8> {
-        let end = self.block.as_ref().and_then(|regex| regex.find(text)).map_or(text.len(), |found| found.start());
-        let cuts = self.redact.iter().flat_map(|regex| regex.find_iter(text)).map(|found| found.range());
-        let (mut out, mut from) = (Vec::new(), 0);
-        for cut in cuts.take_while(|cut| cut.end <= end) {
-            out.extend_from_slice(&text[from..cut.start]);
-            out.extend_from_slice(MARKER.as_bytes());
-            from = cut.end;
-        }
-        out.extend_from_slice(&text[from..end]);
-        out
-    }
-
-    /// Whether exactly those rules that observe were counted that match some text.
-    fn counts(&self, outcome: &Outcome, texts: &[&[u8]]) -> Result<(), String> {
-        for (rule, (_, action)) in self.rules.iter().enumerate() {
-            if *action == Action::Observe {
-                let matches = texts.iter().any(|text| self.each[rule].is_match(text));
-                expect("whether a rule was counted", outcome.hits.iter().any(|hit| hit.0 == rule), matches)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn cuts_characters(&self) -> bool {
-        self.rules.iter().any(|(rule, _)| rule.pattern.contains("\\x"))
-    }
-}
-
-static MIXED: LazyLock<Vec<Mixed>> = LazyLock::new(|| {
-    let random = &mut Random::new(seed());
-    let actions = [Action::Block, Action::Redact, Action::Observe];
-    let mixed = |rules: &[Rule], random: &mut Random| {
-        Mixed::new(rules.iter().map(|rule| (rule.clone(), *random.pick(&actions))).collect())
-    };
-    SETS.iter().filter(|set| set.rules.len() > 1).map(|set| mixed(&set.rules, random)).collect()
-});
 
 /// Sends a body byte by byte, and once more cut by chance, and demands that nobody can tell.
 fn in_two_ways(mixed: &Mixed, format: StreamFormat, body: &[u8], cuts: &[usize]) -> Result<Outcome, String> {
@@ -128,121 +27,248 @@ fn in_two_ways(mixed: &Mixed, format: StreamFormat, body: &[u8], cuts: &[usize])
     expect("the verdict of a body in chunks", (cut.stop, cut.chars), (by_bytes.stop, by_bytes.chars))?;
     // What observes reads all that came, and more comes at once in larger chunks.
     let acting = |outcome: &Outcome| -> Vec<(usize, u64)> {
-        let seen = |&(rule, _): &(usize, u64)| outcome.stop.is_none() || mixed.rules[rule].1 != Action::Observe;
+        let seen = |&(rule, _): &(usize, u64)| outcome.stop.is_none() || mixed.action(rule) != Action::Observe;
         outcome.hits.iter().copied().filter(seen).collect()
     };
     expect("the hits of a body in chunks", acting(&cut), acting(&by_bytes))?;
     Ok(by_bytes)
 }
 
-#[test]
-fn a_text_is_blocked_cut_and_observed_by_rules_of_one_list() {
-    let make = |random: &mut Random, size| (random.pick(&MIXED), writer::text(random, size), super::lengths(random));
+fn texts_are_judged_rule_by_rule(of: Lists) {
+    let make =
+        |random: &mut Random, size| (random.pick(of.lists), text(of.words, random, size), super::lengths(random));
     prove(CASES, 24, make, |(mixed, text, cuts)| {
-        let text = text.as_bytes();
-        let outcome = in_two_ways(mixed, StreamFormat::Text, text, cuts)?;
-        let replaced = mixed.replaced(text);
-        let stops = mixed.blocks(text) || mixed.acts(&replaced);
+        let body = text.as_bytes();
+        let outcome = in_two_ways(mixed, StreamFormat::Text, body, cuts)?;
+        let replaced = mixed.replaced(body);
+        let stops = mixed.blocks(body) || mixed.acts(&replaced);
         expect("the verdict", outcome.stop, stops.then_some(StreamStop::Blocked))?;
         if stops {
-            let most = mixed.before_block(text);
+            let most = mixed.before_block(body);
             demand(most.starts_with(&outcome.out), || {
                 format!("{:?} left, {:?} may", shown(&outcome.out), shown(&most))
             })?;
-            let formed =
-                mixed.acting.as_ref().and_then(|regex| regex.find(&replaced)).map_or(replaced.len(), |m| m.start());
-            return demand(outcome.out.len() <= formed, || {
+            return demand(outcome.out.len() <= mixed.before_anew(&replaced), || {
                 format!("{:?} left of {:?}", shown(&outcome.out), shown(&replaced))
             });
         }
         expect("the text that left", shown(&outcome.out), shown(&replaced))?;
-        mixed.counts(&outcome, &[text])
+        mixed.counts(&outcome, [text].into_iter())
     });
 }
 
 #[test]
-fn a_held_text_is_judged_as_a_streamed_one() {
-    let make = |random: &mut Random, size| (random.pick(&MIXED), writer::text(random, size));
+fn a_text_is_blocked_cut_and_observed_by_rules_of_one_list() {
+    texts_are_judged_rule_by_rule(PLAIN);
+}
+
+#[test]
+fn a_text_is_blocked_cut_and_observed_through_views() {
+    texts_are_judged_rule_by_rule(VIEWED);
+}
+
+fn held_texts_are_judged_as_streamed_ones(of: Lists) {
+    // Of what is held, escapes are read even where no view was asked for.
+    let words: Vec<&str> = of.words.iter().filter(|word| !word.contains('\\')).copied().collect();
+    let make = |random: &mut Random, size| (random.pick(of.lists), text(&words, random, size));
     prove(CASES, 24, make, |(mixed, text)| {
         if mixed.cuts_characters() {
             return Ok(());
         }
         let body = Bytes::copy_from_slice(text.as_bytes());
-        let what = |action| Inspection {
-            rules: &mixed.compiled,
-            action,
-            max_chars: None,
-            max_body_chars: None,
-            binary_parts: BinaryParts::Pass,
-        };
-        let report = inspect(&body, TextFormat::Text, &what(mixed.mode));
+        let report = inspect(&body, TextFormat::Text, &mixed.inspection(mixed.mode));
         let replaced = mixed.replaced(&body);
-        let observed = (0..mixed.rules.len())
-            .any(|rule| mixed.rules[rule].1 == Action::Observe && mixed.each[rule].is_match(&body));
+        let all = mixed.matching(&body);
+        let observed: Vec<usize> = all.iter().copied().filter(|&rule| mixed.action(rule) == Action::Observe).collect();
         let expected = match () {
             () if mixed.blocks(&body) || mixed.acts(&replaced) => Verdict::Blocked,
             () if replaced != body => Verdict::Rewritten(replaced.into()),
-            () if observed => Verdict::Observed,
+            () if !observed.is_empty() => Verdict::Observed,
             () => Verdict::Clean,
         };
         expect("the verdict", report.verdict, expected)?;
-        for (rule, regex) in mixed.each.iter().enumerate().filter(|(rule, _)| mixed.rules[*rule].1 == Action::Observe) {
-            let counted = report.hits.iter().any(|hit| hit.rule == rule);
-            expect("whether a rule was counted", counted, regex.is_match(&body))?;
-        }
+        let counted = report.hits.iter().map(|hit| hit.rule).filter(|&rule| mixed.action(rule) == Action::Observe);
+        expect("the rules that were counted", counted.collect(), observed)?;
         // Run as `observe`, all of them only observe.
-        let report = inspect(&body, TextFormat::Text, &what(Action::Observe));
+        let report = inspect(&body, TextFormat::Text, &mixed.inspection(Action::Observe));
         let found: Vec<usize> = report.hits.iter().map(|hit| hit.rule).collect();
-        let all: Vec<usize> = (0..mixed.each.len()).filter(|&rule| mixed.each[rule].is_match(&body)).collect();
         expect("the rules that were observed", found, all)?;
         demand(matches!(report.verdict, Verdict::Clean | Verdict::Observed), || format!("{:?}", report.verdict))
     });
 }
 
 #[test]
-fn streams_are_blocked_cut_and_observed_by_rules_of_one_list() {
-    for framing in [Framing::Events, Framing::Lines] {
-        let make = |random: &mut Random, size| (random.pick(&MIXED), case(framing, random, size));
+fn a_held_text_is_judged_as_a_streamed_one() {
+    held_texts_are_judged_as_streamed_ones(PLAIN);
+}
+
+#[test]
+fn a_held_text_is_judged_as_a_streamed_one_through_views() {
+    held_texts_are_judged_as_streamed_ones(VIEWED);
+}
+
+fn every(texts: &Texts) -> impl Iterator<Item = &String> + Clone {
+    texts.joined.values().chain(&texts.alone).chain(&texts.comments)
+}
+
+/// What must have left of a stream, by what was sent and what was received.
+fn judge(mixed: &Mixed, shape: Shape, all: &Texts, mut left: Texts, outcome: &Outcome) -> Result<(), String> {
+    let replaced = |text: &String| shown(&mixed.replaced(text.as_bytes()));
+    let mut expected = Texts {
+        joined: all.joined.iter().map(|(key, text)| (*key, replaced(text))).collect(),
+        alone: all.alone.iter().map(replaced).collect(),
+        comments: all.comments.clone(),
+        rest: all.rest.clone(),
+    };
+    let stops = every(all).any(|text| mixed.blocks(text.as_bytes()))
+        || every(&expected).any(|text| mixed.acts(text.as_bytes()));
+    expect("the verdict", outcome.stop, stops.then_some(StreamStop::Blocked))?;
+    if stops {
+        for (key, left) in &left.joined {
+            let most = mixed.before_block(all.joined[key].as_bytes());
+            demand(most.starts_with(left.as_bytes()), || format!("{left:?} left, {:?} may", shown(&most)))?;
+        }
+        return demand(left.alone.iter().all(|text| !mixed.acts(text.as_bytes())), || "a string left whole".into());
+    }
+    if shape == Shape::Plain {
+        // A match that goes on over the end of a line takes what stands between the lines with it.
+        let between = |comment: &String| comment != ": inside";
+        expected.comments.retain(between);
+        left.comments.retain(between);
+    }
+    expect("the texts that left", left, expected)?;
+    mixed.counts(outcome, every(all))
+}
+
+fn streams_are_judged_rule_by_rule(of: Lists, framing: Framing) {
+    let make = |random: &mut Random, size| (random.pick(of.lists), case_of(of.words, framing, random, size));
+    prove(CASES, 6, make, |(mixed, case)| {
+        if mixed.cuts_characters() {
+            return Ok(());
+        }
+        let stream = case.stream();
+        let format = if framing == Framing::Events { StreamFormat::Events } else { StreamFormat::Lines };
+        let outcome = in_two_ways(mixed, format, &stream, &case.sending.cuts)?;
+        let all = read(framing, case.shape, &stream)?;
+        let left = read(framing, case.shape, &outcome.out)?;
+        judge(mixed, case.shape, &all, left, &outcome)?;
+        let acted = outcome.hits.iter().any(|hit| mixed.action(hit.0) != Action::Observe);
+        demand(acted || outcome.out == stream, || "a stream that is only observed was changed".into())
+    });
+}
+
+#[test]
+fn events_are_blocked_cut_and_observed_by_rules_of_one_list() {
+    streams_are_judged_rule_by_rule(PLAIN, Framing::Events);
+}
+
+#[test]
+fn lines_are_blocked_cut_and_observed_by_rules_of_one_list() {
+    streams_are_judged_rule_by_rule(PLAIN, Framing::Lines);
+}
+
+#[test]
+fn events_are_blocked_cut_and_observed_through_views() {
+    streams_are_judged_rule_by_rule(VIEWED, Framing::Events);
+}
+
+#[test]
+fn lines_are_blocked_cut_and_observed_through_views() {
+    streams_are_judged_rule_by_rule(VIEWED, Framing::Lines);
+}
+
+/// What nobody reads, and passes in its place.
+const BINARY: &[u8] = b"\xFFQXZ";
+
+/// Sends messages, each behind as many binary ones as `binary` says, and tells what left.
+fn converse(mixed: &Mixed, joining: Joining, case: &Case) -> (Messages, Outcome) {
+    let mut scanner = StreamScanner::of_messages(mixed.asked(), joining, None);
+    let (mut out, mut left) = (Messages::default(), Vec::new());
+    for event in &case.events {
+        scanner.message(MessageKind::Text, event.written.as_bytes(), &mut out);
+        scanner.message(MessageKind::Binary, BINARY, &mut out);
+        left.push(out.iter().count());
+    }
+    scanner.end_messages(&mut out);
+    let hits = scanner.hits().iter().map(|hit| (hit.rule, hit.count)).collect();
+    let outcome = Outcome { out: Vec::new(), left, stop: scanner.stop(), hits, chars: scanner.chars() };
+    (out, outcome)
+}
+
+/// The messages that left, without what nobody reads.
+fn spoken(out: &Messages) -> Result<Vec<&str>, String> {
+    let mut spoken = Vec::new();
+    for (at, (kind, message)) in out.iter().enumerate() {
+        match kind {
+            MessageKind::Text => spoken.push(std::str::from_utf8(message).map_err(|_| "what left is no UTF-8")?),
+            MessageKind::Binary => expect("a binary message", message, BINARY)?,
+        }
+        expect("the order of messages", kind == MessageKind::Binary, at % 2 == 1)?;
+    }
+    Ok(spoken)
+}
+
+fn messages_are_judged_rule_by_rule(of: Lists) {
+    let make = |random: &mut Random, size| (random.pick(of.lists), case_of(of.words, Framing::Messages, random, size));
+    prove(CASES, 6, make, |(mixed, case)| {
+        if mixed.cuts_characters() {
+            return Ok(());
+        }
+        let (out, outcome) = converse(mixed, Joining::Joined, case);
+        let left = spoken(&out)?;
+        let (mut all, mut received) = (Texts::default(), Texts::default());
+        case.events.iter().try_for_each(|event| read_one(case.shape, &event.written, &mut all))?;
+        left.iter().try_for_each(|message| read_one(case.shape, message, &mut received))?;
+        judge(mixed, case.shape, &all, received, &outcome)?;
+        let acted = outcome.hits.iter().any(|hit| mixed.action(hit.0) != Action::Observe);
+        let same = case.events.iter().map(|event| &*event.written).eq(left);
+        demand(acted || same, || "messages that are only observed were changed".into())
+    });
+}
+
+#[test]
+fn messages_are_blocked_cut_and_observed_by_rules_of_one_list() {
+    messages_are_judged_rule_by_rule(PLAIN);
+}
+
+#[test]
+fn messages_are_blocked_cut_and_observed_through_views() {
+    messages_are_judged_rule_by_rule(VIEWED);
+}
+
+#[test]
+fn where_no_message_is_part_of_another_each_leaves_at_once_by_its_own_texts() {
+    for of in [PLAIN, VIEWED] {
+        let make =
+            |random: &mut Random, size| (random.pick(of.lists), case_of(of.words, Framing::Messages, random, size));
         prove(CASES / 2, 6, make, |(mixed, case)| {
             if mixed.cuts_characters() {
                 return Ok(());
             }
-            let stream = case.stream();
-            let format = if framing == Framing::Events { StreamFormat::Events } else { StreamFormat::Lines };
-            let outcome = in_two_ways(mixed, format, &stream, &case.sending.cuts)?;
-            let all = read(framing, case.shape, &stream)?;
-            let replaced = |text: &String| shown(&mixed.replaced(text.as_bytes()));
-            let mut expected = Texts {
-                joined: all.joined.iter().map(|(key, text)| (*key, replaced(text))).collect(),
-                alone: all.alone.iter().map(replaced).collect(),
-                comments: all.comments.clone(),
-                rest: all.rest.clone(),
-            };
-            let every = |texts: &Texts| -> Vec<String> {
-                texts.joined.values().chain(&texts.alone).chain(&texts.comments).cloned().collect()
-            };
-            let stops = every(&all).iter().any(|text| mixed.blocks(text.as_bytes()))
-                || every(&expected).iter().any(|text| mixed.acts(text.as_bytes()));
-            expect("the verdict", outcome.stop, stops.then_some(StreamStop::Blocked))?;
-            let mut left = read(framing, case.shape, &outcome.out)?;
-            if stops {
-                for (key, left) in &left.joined {
-                    let most = mixed.before_block(all.joined[key].as_bytes());
-                    demand(most.starts_with(left.as_bytes()), || format!("{left:?} left, {:?} may", shown(&most)))?;
+            let (out, outcome) = converse(mixed, Joining::Whole, case);
+            let left = spoken(&out)?;
+            let mut leaving = Vec::new();
+            for event in &case.events {
+                let mut texts = Texts::default();
+                read_one(case.shape, &event.written, &mut texts)?;
+                // Of the pieces of one text there is one in a message.
+                if every(&texts).any(|text| mixed.stops(text.as_bytes())) {
+                    break;
                 }
-                return Ok(());
+                leaving.push(texts);
             }
-            if case.shape == Shape::Plain {
-                // A match that goes on over the end of a line takes what stands between the lines with it.
-                let between = |comment: &String| comment != ": inside";
-                expected.comments.retain(between);
-                left.comments.retain(between);
+            expect("the messages that left", left.len(), leaving.len())?;
+            expect("the verdict", outcome.stop, (left.len() < case.events.len()).then_some(StreamStop::Blocked))?;
+            for (i, (message, all)) in left.iter().zip(&leaving).enumerate() {
+                expect("whether a message waited", outcome.left[i] >= 2 * i + 1, true)?;
+                let mut texts = Texts::default();
+                read_one(case.shape, message, &mut texts)?;
+                let replaced = |text: &String| shown(&mixed.replaced(text.as_bytes()));
+                let expected: Vec<String> = every(all).map(replaced).collect();
+                expect("the texts of a message", every(&texts).cloned().collect(), expected)?;
+                expect("all but the texts", &texts.rest, &all.rest)?;
             }
-            expect("the texts that left", &left, &expected)?;
-            let acted = outcome.hits.iter().any(|hit| mixed.rules[hit.0].1 != Action::Observe);
-            demand(acted || outcome.out == stream, || "a stream that is only observed was changed".into())?;
-            let texts = every(&all);
-            mixed.counts(&outcome, &texts.iter().map(|text| text.as_bytes()).collect::<Vec<_>>())
+            Ok(())
         });
     }
 }

@@ -25,17 +25,22 @@ pub(super) fn read(framing: Framing, shape: Shape, stream: &[u8]) -> Result<Text
     let payloads = match framing {
         Framing::Lines => stream.split('\n').filter(|line| !line.trim().is_empty()).map(str::to_string).collect(),
         Framing::Events => events(stream, &mut texts.comments),
+        Framing::Messages => vec![stream.to_string()],
     };
-    for payload in payloads {
-        if shape == Shape::Plain {
-            texts.joined.entry((false, 0)).or_default().push_str(&payload);
-            continue;
-        }
-        let mut value: Value = serde_json::from_str(&payload).map_err(|error| format!("{error} in {payload:?}"))?;
-        take(shape, &mut value, &mut texts);
-        texts.rest.push(value);
-    }
+    payloads.iter().try_for_each(|payload| read_one(shape, payload, &mut texts))?;
     Ok(texts)
+}
+
+/// Reads one event.
+pub(super) fn read_one(shape: Shape, payload: &str, texts: &mut Texts) -> Result<(), String> {
+    if shape == Shape::Plain {
+        texts.joined.entry((false, 0)).or_default().push_str(payload);
+        return Ok(());
+    }
+    let mut value: Value = serde_json::from_str(payload).map_err(|error| format!("{error} in {payload:?}"))?;
+    take(shape, &mut value, texts);
+    texts.rest.push(value);
+    Ok(())
 }
 
 /// The data of the events (HTML Living Standard, 9.2.6), but for the unterminated one.

@@ -14,7 +14,7 @@ use crate::scan::{
     block::BlockScanner,
     body::MARKER,
     inspect,
-    testing::{Random, SETS, Set, prove},
+    testing::{PIECES, Random, SETS, Set, prove},
 };
 
 const CASES: u32 = 100_000;
@@ -27,7 +27,7 @@ pub(super) struct Case {
 }
 
 pub(super) fn plain(random: &mut Random, size: usize) -> Case {
-    Case { set: random.pick(&SETS), body: text(random, size), sending: Sending::plain(random) }
+    Case { set: random.pick(&SETS), body: text(PIECES, random, size), sending: Sending::plain(random) }
 }
 
 /// A document of nested arrays and objects.
@@ -47,7 +47,7 @@ fn value(random: &mut Random, escapes: usize, size: usize, depth: usize) -> Stri
     match random.below(if depth == 0 { 4 } else { 6 }) {
         0 => (*random.pick(&["0", "-1.5e3", "true", "null", "false"])).to_string(),
         1..4 => {
-            let text = text(random, size);
+            let text = text(PIECES, random, size);
             literal(&text, escapes, random)
         }
         4 => {
@@ -58,7 +58,7 @@ fn value(random: &mut Random, escapes: usize, size: usize, depth: usize) -> Stri
             let members: Vec<_> = (0..random.below(3))
                 .map(|i| {
                     // Two members of one name would be a document with two readings.
-                    let name = if random.once_in(8) { text(random, 2) } else { String::new() };
+                    let name = if random.once_in(8) { text(PIECES, random, 2) } else { String::new() };
                     let name = literal(&format!("{i}{name}"), escapes, random);
                     format!("{name}{gap}:{}", value(random, escapes, size, depth - 1))
                 })

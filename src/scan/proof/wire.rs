@@ -24,6 +24,7 @@ fn format(framing: Framing) -> StreamFormat {
     match framing {
         Framing::Events => StreamFormat::Events,
         Framing::Lines => StreamFormat::Lines,
+        Framing::Messages => panic!("a stream of messages has no bytes"),
     }
 }
 
@@ -74,7 +75,7 @@ fn holds_no_longer_than_it_must(case: &Case) -> Result<(), String> {
         scanner.feed(event.written.as_bytes(), &mut out);
         let terminated = match case.framing {
             Framing::Events => i + 1 < case.events.len() || is_terminated(&event.written),
-            Framing::Lines => event.written.ends_with('\n'),
+            Framing::Lines | Framing::Messages => event.written.ends_with('\n'),
         };
         if scanner.stop().is_some() {
             return Ok(());

@@ -22,6 +22,8 @@ pub(super) enum Shape {
 pub(super) enum Framing {
     Events,
     Lines,
+    /// Of a WebSocket: each event is one, as it is.
+    Messages,
 }
 
 /// Which text of a stream.
@@ -61,9 +63,9 @@ impl Case {
     }
 }
 
-/// A text of up to `size` pieces.
-pub(super) fn text(random: &mut Random, size: usize) -> String {
-    (0..random.below(size + 1)).map(|_| *random.pick(PIECES)).collect()
+/// A text of up to `size` words.
+pub(super) fn text(words: &[&str], random: &mut Random, size: usize) -> String {
+    (0..random.below(size + 1)).map(|_| *random.pick(words)).collect()
 }
 
 /// The line ends that a stream of events may have, and one of lines.
@@ -72,16 +74,27 @@ const LINES: [&[&str]; 3] = [&["\n"], &["\r\n"], &["\n", "\r\n"]];
 
 /// A stream of up to `size` events.
 pub(super) fn case(framing: Framing, random: &mut Random, size: usize) -> Case {
+    case_of(PIECES, framing, random, size)
+}
+
+/// The same with texts of these words.
+pub(super) fn case_of(words: &[&str], framing: Framing, random: &mut Random, size: usize) -> Case {
+    let all = [Shape::House, Shape::House, Shape::Chat, Shape::Anthropic, Shape::Plain];
     let shape = match framing {
-        Framing::Events => *random.pick(&[Shape::House, Shape::House, Shape::Chat, Shape::Anthropic, Shape::Plain]),
+        Framing::Events | Framing::Messages => *random.pick(&all),
         Framing::Lines => *random.pick(&[Shape::House, Shape::Chat]),
     };
     let ends: &[&str] = match framing {
         Framing::Events => EVENTS[random.below(EVENTS.len())],
         Framing::Lines => LINES[random.below(LINES.len())],
+        Framing::Messages => &[],
     };
     let count = random.below(size + 1);
-    let mut events: Vec<Event> = (0..count).map(|_| event(framing, shape, ends, random)).collect();
+    let mut events: Vec<Event> = (0..count).map(|_| event(words, framing, shape, ends, random)).collect();
+    let set = random.pick(&SETS);
+    if framing == Framing::Messages {
+        return Case { set, shape, framing, events, sending: Sending::plain(random) };
+    }
     if let Some(first) = events.first_mut().filter(|_| random.once_in(4)) {
         let text = if first.written_before.is_empty() { &mut first.written } else { &mut first.written_before };
         text.insert(0, '\u{feff}');
@@ -96,10 +109,10 @@ pub(super) fn case(framing: Framing, random: &mut Random, size: usize) -> Case {
             }
         }
     }
-    Case { set: random.pick(&SETS), shape, framing, events, sending: Sending::plain(random) }
+    Case { set, shape, framing, events, sending: Sending::plain(random) }
 }
 
-fn event(framing: Framing, shape: Shape, ends: &[&str], random: &mut Random) -> Event {
+fn event(words: &[&str], framing: Framing, shape: Shape, ends: &[&str], random: &mut Random) -> Event {
     let count = match shape {
         Shape::Plain => 1,
         Shape::Anthropic => random.below(2),
@@ -118,14 +131,15 @@ fn event(framing: Framing, shape: Shape, ends: &[&str], random: &mut Random) -> 
         // one text.
         let fits = |(other, index): Key| (shape != Shape::House || other == key.0) && index != key.1;
         if pieces.iter().all(|piece| fits(piece.0)) {
-            pieces.push((key, text(random, 4)));
+            pieces.push((key, text(words, random, 4)));
         }
     }
-    let note = (shape != Shape::Plain && random.once_in(6)).then(|| text(random, 3));
+    let note = (shape != Shape::Plain && random.once_in(6)).then(|| text(words, random, 3));
     let payload = payload(framing, shape, &pieces, note.as_deref(), random);
     let mut written = String::new();
     let mut written_before = String::new();
     match framing {
+        Framing::Messages => written = payload,
         Framing::Lines => {
             if random.once_in(8) {
                 written_before = format!(" {}", random.pick(ends));
@@ -134,7 +148,7 @@ fn event(framing: Framing, shape: Shape, ends: &[&str], random: &mut Random) -> 
         }
         Framing::Events => {
             if random.once_in(8) {
-                let comment = text(random, 2).replace('\n', " ");
+                let comment = text(words, random, 2).replace('\n', " ");
                 written_before = format!(":{comment}{}", random.pick(ends));
             }
             if random.once_in(3) {
@@ -166,10 +180,10 @@ fn payload(
     if shape == Shape::Plain {
         return pieces.iter().map(|piece| &piece.1[..]).collect();
     }
-    // White space between tokens; in an event it may be a line's end.
+    // White space between tokens; where a line is no frame it may be a line's end.
     let gap = match (framing, random.below(3)) {
         (_, 0) => "",
-        (Framing::Events, 1) => "\n",
+        (Framing::Events | Framing::Messages, 1) => "\n",
         _ => " ",
     };
     let escapes = random.below(4);
@@ -214,8 +228,8 @@ pub(super) fn literal(text: &str, escapes: usize, random: &mut Random) -> String
     for c in text.chars() {
         match c {
             '\n' if !random.once_in(3) => literal.push_str("\\n"),
-            '"' => literal.push_str("\\\""),
-            c if c == '\n' || (escapes > 0 && random.below(4) < escapes) => {
+            '"' | '\\' => literal.extend(['\\', c]),
+            c if c.is_ascii_control() || (escapes > 0 && random.below(4) < escapes) => {
                 let mut units = [0; 2];
                 for unit in c.encode_utf16(&mut units) {
                     let digits = if random.once_in(2) { format!("{unit:04x}") } else { format!("{unit:04X}") };

@@ -56,6 +56,9 @@ proptest! {
             let (start, end) = (hit.start as usize, hit.end as usize);
             let pattern = &set.rules[hit.rule].pattern;
             prop_assert!(crate::scan::testing::is_match(pattern, &text, start, end));
+            // The first rule that matches there at all is the one that is reported.
+            let begins = |regex: &regex::bytes::Regex| regex.find_at(&text, start).is_some_and(|m| m.start() == start);
+            prop_assert_eq!(set.each.iter().position(begins), Some(hit.rule));
         }
     }
 }

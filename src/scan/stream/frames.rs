@@ -271,7 +271,7 @@ impl FrameScanner {
         for line in &frame.rest {
             tally.counts.enter(|name| name.push_str("fields"));
             if self.scan_alone(rules, &frame.raw[line.clone()], tally) {
-                return Err(StreamStop::Blocked);
+                return Err(self.refused(rules, tally));
             }
         }
         let mut scratch = Scratch::take();
@@ -470,7 +470,7 @@ impl FrameScanner {
             tally.counts.enter(|name| name.push_str("names"));
             return match self.scan_alone(rules, text, tally) {
                 // A name cannot be rewritten without changing what the document means.
-                true => Err(StreamStop::Blocked),
+                true => Err(self.refused(rules, tally)),
                 false => Ok(()),
             };
         }
@@ -664,6 +664,16 @@ impl FrameScanner {
                 scanner.hit().is_some()
             }
         }
+    }
+
+    /// The end that [`scan_alone`](Self::scan_alone) has found in a string that nothing can be cut out of.
+    fn refused(&self, rules: &StreamRules, tally: &mut Tally) -> StreamStop {
+        if let (Alone::First(scanner), Action::Redact) = (&self.alone, rules.action)
+            && let Some(hit) = scanner.hit()
+        {
+            tally.counts.add(hit);
+        }
+        StreamStop::Blocked
     }
 
     /// Cuts the matches out of a string that stands alone.

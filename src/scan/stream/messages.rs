@@ -95,6 +95,20 @@ impl StreamScanner {
         self.note(result, bytes.len());
     }
 
+    /// Reads what passes between messages and is part of none, such as the payload of a ping: a text of its own. It may
+    /// pass unless the stream stops; nothing is cut out of it.
+    pub fn aside(&mut self, payload: &[u8]) {
+        if self.stop.is_some() || payload.is_empty() {
+            return;
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.aside(payload);
+        }
+        let Wire::Frames(frames) = &mut self.wire else { return };
+        let result = frames.aside(&self.rules, payload, &mut self.tally);
+        self.note(result, payload.len());
+    }
+
     /// Ends the stream of messages, unless it stops.
     pub fn end_messages(&mut self, out: &mut Messages) {
         if self.stop.is_some() {

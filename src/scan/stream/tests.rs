@@ -402,6 +402,16 @@ fn ids_of_a_declared_api_are_left_unread_while_they_look_like_ids() {
 }
 
 #[test]
+fn a_match_that_cannot_be_cut_out_is_counted_where_it_blocks() {
+    let redact = html(Action::Redact);
+    for stream in ["data: {\"<script>\": 1}\n\n", ": <script>\ndata: {\"a\": 1}\n\n", "event: <script>\n\n"] {
+        let (out, stop, scanner) = scan(&redact, StreamFormat::Events, stream.as_bytes().chunks(5));
+        assert_eq!((&out[..], stop), (&b""[..], Some(StreamStop::Blocked)), "{stream}");
+        assert_eq!(scanner.hits().len(), 1, "{stream}: which rule it was is known");
+    }
+}
+
+#[test]
 fn what_is_observed_never_waits_and_is_counted() {
     let observe = html(Action::Observe);
     let piece = |text: &str| event(serde_json::json!({"text": text, "status": HARM}));

@@ -1,15 +1,25 @@
 //! Chance that can be repeated.
 
-use std::fmt;
+use std::{fmt, fs::OpenOptions, io::Write as _, thread};
 
 /// What all chance of a run begins with.
 pub fn seed() -> u64 {
     number("KEYWARD_SEED").unwrap_or(0x6b65_7977_6172_6421)
 }
 
-/// How many cases to try: `most`, unless the environment says fewer.
+/// How many cases to try: `most`, unless the environment says fewer. Whoever asks for figures is told.
 pub fn cases(most: u32) -> u32 {
-    number("KEYWARD_CASES").map_or(most, |cases| most.min(cases as u32))
+    let cases = number("KEYWARD_CASES").map_or(most, |cases| most.min(cases as u32));
+    tell(cases);
+    cases
+}
+
+/// Adds a line to the file that `KEYWARD_FIGURES` names, if it names one: which test tries how many cases.
+fn tell(cases: u32) {
+    let Some(path) = std::env::var_os("KEYWARD_FIGURES") else { return };
+    let mut file = OpenOptions::new().create(true).append(true).open(path).expect("the file of KEYWARD_FIGURES");
+    let test = thread::current().name().unwrap_or_default().to_owned();
+    file.write_all(format!("cases\t{test}\t{cases}\n").as_bytes()).expect("the file of KEYWARD_FIGURES");
 }
 
 #[allow(clippy::disallowed_methods, reason = "only tests read it: with which cases is no configuration of the program")]

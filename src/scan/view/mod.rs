@@ -25,7 +25,7 @@ mod replacer;
 mod scanner;
 mod strip;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod transducer;
 
 use std::{fmt, sync::Arc};
@@ -50,6 +50,7 @@ pub enum View {
     Percent,
     /// Control and format characters left out, among them TAB, CR and LF, which browsers drop inside of a URL, and
     /// all that is invisible by definition (soft hyphens, zero-width characters, variation selectors, tags, fillers).
+    /// Bytes that are no UTF-8, and the lone halves of surrogate pairs, are left out too.
     Strip,
     /// Compatibility forms and letter cases made one: NFKC, then each character in upper and then in lower case, so
     /// that fullwidth letters, `ſ` and the Kelvin sign are the letters that they look like.

@@ -1,4 +1,4 @@
-//! Characters that nobody sees.
+//! Characters that nobody sees, and bytes that are no character.
 
 use super::super::text::utf8::{Character, character};
 
@@ -39,14 +39,12 @@ pub(super) fn plain(bytes: &[u8]) -> usize {
     bytes.iter().position(|byte| !matches!(byte, 0x20..=0x7E)).unwrap_or(bytes.len())
 }
 
-/// One character, or one byte that is part of none.
+/// One character, or one byte that is part of none: a reader who ignores what it cannot decode does not see it either.
+/// The lone half of a surrogate pair is three such bytes.
 pub(super) fn unit(bytes: &[u8], ends: bool, out: &mut Vec<u8>) -> Option<usize> {
     match character(bytes) {
         Character::Open if !ends => None,
-        Character::Open | Character::None => {
-            out.extend(bytes.first());
-            Some(1)
-        }
+        Character::Open | Character::None => Some(1),
         Character::Some(character, len) => {
             if !is_invisible(character) {
                 out.extend_from_slice(&bytes[..len]);

@@ -1,7 +1,7 @@
 //! Every view against a reading of the whole text that is written without it.
 
 mod bodies;
-mod whole;
+pub mod whole;
 
 use std::ops::Range;
 

@@ -15,7 +15,8 @@ mod tunnel;
 mod wire;
 
 use std::fmt::Display;
-use std::io::Write;
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::time::Duration;
 
 pub use client::{Answer, Connection, Request};
@@ -32,10 +33,15 @@ pub use wire::{Framing, Head, Reader};
 /// Far longer than anything takes that is going to happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Says what was measured, in the log of every run of the tests: the test program hides what passing tests print, but
-/// not what is written past it.
+/// Says what was measured, a line for each, past the test program, which hides what passing tests print; and adds it to
+/// the file that `KEYWARD_FIGURES` names, if it names one.
 pub fn report(measured: impl Display) {
-    let _ = writeln!(std::io::stderr(), "measured: {measured}");
+    let measured = measured.to_string();
+    let lines = |prefix: &str| measured.lines().map(|line| format!("{prefix}{line}\n")).collect::<String>();
+    let _ = std::io::stderr().write_all(lines("measured: ").as_bytes());
+    let Some(path) = std::env::var_os("KEYWARD_FIGURES") else { return };
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    file.and_then(|mut file| file.write_all(lines("figure\t").as_bytes())).expect("the file of KEYWARD_FIGURES");
 }
 
 /// What `work` comes to. What never comes fails the test by its name instead of holding up all of them.

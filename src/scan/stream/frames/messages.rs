@@ -63,6 +63,17 @@ impl FrameScanner {
         self.queue.push_back(held);
     }
 
+    /// Scans what is part of no message.
+    pub(in super::super) fn aside(
+        &mut self,
+        rules: &StreamRules,
+        payload: &[u8],
+        tally: &mut Tally,
+    ) -> Result<(), StreamStop> {
+        tally.counts.enter(|name| name.push_str("ping"));
+        if self.scan_alone(rules, payload, tally) { Err(self.refused(rules, tally)) } else { Ok(()) }
+    }
+
     pub(in super::super) fn end_messages(
         &mut self,
         rules: &StreamRules,

@@ -110,6 +110,25 @@ fn a_client_is_not_made_to_wait_for_its_next_message() {
 }
 
 #[test]
+fn what_stands_between_messages_is_a_text_of_its_own_and_cannot_be_rewritten() {
+    for action in [Action::Block, Action::Redact] {
+        let mut stream = Stream::new(html(action), Joining::Joined);
+        assert_eq!(stream.say("java"), [""; 0]);
+        // Neither the message before it nor the ping before it is part of it.
+        for payload in ["", "script:", "java", "\x07\u{ff}"] {
+            stream.scanner.aside(payload.as_bytes());
+        }
+        assert_eq!((stream.scanner.stop(), stream.scanner.hits()), (None, vec![]));
+        stream.scanner.aside(b"javascript:");
+        assert_eq!(stream.scanner.stop(), Some(StreamStop::Blocked), "{action}");
+        assert_eq!(stream.scanner.hits().len(), 1, "{action}: which rule it was is known");
+    }
+    let mut observed = Stream::new(html(Action::Observe), Joining::Joined);
+    observed.scanner.aside(b"javascript:");
+    assert_eq!((observed.scanner.stop(), observed.scanner.hits()[0].count), (None, 1));
+}
+
+#[test]
 fn redaction_cuts_within_the_strings_of_each_message() {
     let mut stream = Stream::new(html(Action::Redact), Joining::Joined);
     assert_eq!(stream.event(&delta("i", "So java")), [""; 0]);

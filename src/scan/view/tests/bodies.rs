@@ -9,7 +9,7 @@ fn script(views: &[View]) -> RuleSet {
     RuleSet::compile(vec![Rule::new("script", "<script>").also_through(views.iter().copied())]).unwrap()
 }
 
-fn verdict(rules: &RuleSet, action: Action, body: &str, format: TextFormat) -> Verdict {
+fn verdict(rules: &RuleSet, action: Action, body: impl AsRef<[u8]>, format: TextFormat) -> Verdict {
     let what = Inspection {
         rules,
         action,
@@ -17,7 +17,7 @@ fn verdict(rules: &RuleSet, action: Action, body: &str, format: TextFormat) -> V
         max_body_chars: None,
         binary_parts: crate::scan::BinaryParts::Pass,
     };
-    inspect(&Bytes::copy_from_slice(body.as_bytes()), format, &what).verdict
+    inspect(&Bytes::copy_from_slice(body.as_ref()), format, &what).verdict
 }
 
 fn rewritten(body: &str) -> Verdict {
@@ -39,6 +39,27 @@ fn json_inside_of_json_is_read_where_a_rule_asks_for_it() {
     let both = script(&[View::JsonUnescape, View::HtmlEntity]);
     let redacted = r#"{"arguments": "{\"html\": \"a [removed] b\"}", "x": "[removed]"}"#;
     assert_eq!(verdict(&both, Action::Redact, body, json), rewritten(redacted));
+}
+
+#[test]
+fn a_reader_who_ignores_what_is_no_character_is_read_along_with() {
+    // What Python makes of these with `errors="ignore"`, the second after `json.loads`.
+    let (plain, viewed) = (script(&[]), script(&[View::Strip]));
+    let bodies: [(&[u8], TextFormat); 4] = [
+        (b"a <scr\xFFipt> b", TextFormat::Text),
+        (br#"{"a": "a <scr\ud800ipt> b"}"#, TextFormat::Json),
+        (br#"{"a": "a <scr\udc00\ud800\ud800ipt> b"}"#, TextFormat::Json),
+        (b"q=a+<scr%e2%80ipt>+b", TextFormat::Form),
+    ];
+    for (body, format) in bodies {
+        let shown = String::from_utf8_lossy(body);
+        assert_eq!(verdict(&plain, Action::Block, body, format), Verdict::Clean, "{shown}");
+        assert_eq!(verdict(&viewed, Action::Block, body, format), Verdict::Blocked, "{shown}");
+    }
+    // The whole of it is cut out, and nothing beside it.
+    let (body, format) = bodies[1];
+    assert_eq!(verdict(&viewed, Action::Redact, body, format), rewritten(r#"{"a": "a [removed] b"}"#));
+    assert_eq!(verdict(&viewed, Action::Block, b"caf\xE9 <b>", TextFormat::Text), Verdict::Clean);
 }
 
 #[test]

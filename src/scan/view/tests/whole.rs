@@ -1,6 +1,6 @@
 //! The views of whole texts, by other means than the views themselves.
 
-use std::ops::Range;
+use std::{cell::RefCell, collections::HashMap, ops::Range, rc::Rc};
 
 use regex::bytes::{Captures, Regex};
 use unicode_normalization::UnicodeNormalization;
@@ -41,11 +41,20 @@ fn hex(digits: &[u8]) -> u32 {
     u64::from_str_radix(&digits[digits.len().saturating_sub(15)..], 16).unwrap().min(u64::from(u32::MAX)) as u32
 }
 
+thread_local! {
+    static ESCAPES: RefCell<HashMap<&'static str, Rc<Regex>>> = RefCell::default();
+}
+
+fn compiled(escape: &'static str) -> Rc<Regex> {
+    let compile = || Rc::new(Regex::new(escape).unwrap());
+    ESCAPES.with_borrow_mut(|known| Rc::clone(known.entry(escape).or_insert_with(compile)))
+}
+
 /// What `escape` finds is decoded, everything else is as it was.
-fn escapes(text: &[u8], escape: &str, decode: impl Fn(&Captures<'_>) -> Vec<u8>) -> Whole {
+fn escapes(text: &[u8], escape: &'static str, decode: impl Fn(&Captures<'_>) -> Vec<u8>) -> Whole {
     let mut whole = Whole::default();
     let mut at = 0;
-    for captures in Regex::new(escape).unwrap().captures_iter(text) {
+    for captures in compiled(escape).captures_iter(text) {
         let found = captures.get(0).unwrap().range();
         whole.unit(&text[at..found.start], &text[at..found.start], found.start);
         whole.unit(&decode(&captures), &text[found.clone()], found.end);
@@ -59,9 +68,11 @@ fn escapes(text: &[u8], escape: &str, decode: impl Fn(&Captures<'_>) -> Vec<u8>)
 pub fn whole(view: View, text: &[u8]) -> Whole {
     match view {
         View::JsonUnescape => {
-            let pair = r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})";
-            let escape = format!(r#"(?-u:{pair}|\\u([0-9a-fA-F]{{4}})|\\(["\\/bfnrt]))"#);
-            escapes(text, &escape, |found| match (found.get(1), found.get(3), found.get(4)) {
+            let escape = concat!(
+                r"(?-u:\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})",
+                r#"|\\u([0-9a-fA-F]{4})|\\(["\\/bfnrt]))"#,
+            );
+            escapes(text, escape, |found| match (found.get(1), found.get(3), found.get(4)) {
                 (Some(high), ..) => {
                     let low = hex(found.get(2).unwrap().as_bytes()) - 0xDC00;
                     utf8(0x10000 + ((hex(high.as_bytes()) - 0xD800) << 10) + low)
@@ -118,7 +129,11 @@ pub fn whole(view: View, text: &[u8]) -> Whole {
                 }
             })
         }
-        View::Strip => escapes(text, r"[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]", |_| Vec::new()),
+        View::Strip => {
+            // What is visible is taken before it can be taken for bytes that are no character.
+            let escape = r"[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]|([^\x00-\x7F])|(?-u:[\x80-\xFF])";
+            escapes(text, escape, |found| found.get(1).map_or(Vec::new(), |kept| kept.as_bytes().to_vec()))
+        }
         View::Fold => {
             let mut result = Whole::default();
             let mut at = 0;
