@@ -213,6 +213,13 @@ fn certificates_of(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static
     if chain.is_empty() { Err(error("holds no certificate in PEM")) } else { Ok(chain) }
 }
 
+/// The names that the certificate of a client is for: DNS names and URIs. Empty where it showed none.
+pub(super) fn client_names(stream: &TlsStream<TcpStream>) -> Arc<[Box<str>]> {
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let Some(leaf) = shown.and_then(|der| webpki::EndEntityCert::try_from(der).ok()) else { return Arc::default() };
+    leaf.valid_dns_names().chain(leaf.valid_uri_names()).map(Box::from).collect()
+}
+
 /// The TLS of the listeners, with the files that are in force.
 pub struct Tls {
     spec: TlsSpec,

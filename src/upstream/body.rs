@@ -16,7 +16,7 @@ use crate::policy::Upstream;
 /// Streams the service's body and, at its end, returns the connection to the pool. Dropped before the end, it
 /// closes the connection: that is how cancellation reaches the service.
 ///
-/// Trailers are dropped. A pause longer than the upstream's `idle` timeout is an error.
+/// Trailers come as the service sent them. A pause longer than the upstream's `idle` timeout is an error.
 #[derive(Debug)]
 pub struct UpstreamBody {
     inner: Incoming,
@@ -59,32 +59,27 @@ impl Body for UpstreamBody {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        loop {
-            match Pin::new(&mut self.inner).poll_frame(cx) {
-                Poll::Pending => {
-                    return match self.poll_deadline(cx) {
-                        Poll::Ready(()) => Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into()))),
-                        Poll::Pending => Poll::Pending,
-                    };
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Pending => self.poll_deadline(cx).map(|()| Some(Err(io::ErrorKind::TimedOut.into()))),
+            Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
+                let idle = self.idle;
+                if let Some(deadline) = &mut self.deadline {
+                    // Arithmetic on the timer's own clock, so that pausing it in a test pauses this too.
+                    deadline.as_mut().reset(next_deadline(idle));
                 }
-                Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
-                    let idle = self.idle;
-                    if let Some(deadline) = &mut self.deadline {
-                        // Arithmetic on the timer's own clock, so that pausing it in a test pauses this too.
-                        deadline.as_mut().reset(next_deadline(idle));
-                    }
-                    if self.inner.is_end_stream() {
-                        self.finish();
-                    }
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                // Trailers: dropped, the end follows.
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(io::Error::other(error)))),
-                Poll::Ready(None) => {
+                if self.inner.is_end_stream() {
                     self.finish();
-                    return Poll::Ready(None);
                 }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Ok(trailers))) => {
+                self.finish();
+                Poll::Ready(Some(Ok(trailers)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(io::Error::other(error)))),
+            Poll::Ready(None) => {
+                self.finish();
+                Poll::Ready(None)
             }
         }
     }

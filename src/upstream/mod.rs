@@ -10,11 +10,13 @@
 
 mod body;
 mod connect;
+mod go_ahead;
 mod pool;
 mod request_body;
 mod upgrade;
 
 pub use body::UpstreamBody;
+pub use go_ahead::GoAhead;
 pub use request_body::{BodyFault, RequestBody, Screen, Streamed};
 pub use upgrade::{Upgrade, UpgradedStream};
 

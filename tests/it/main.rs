@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod admittance;
 mod bodies;
 mod cli;
 mod context;
@@ -15,6 +16,7 @@ mod false_positives;
 mod http2;
 mod identity;
 mod inspection;
+mod interim;
 mod keys;
 mod keys_api;
 mod keys_cli;
@@ -35,6 +37,7 @@ mod sdks;
 mod spoofing;
 mod streaming;
 mod tls;
+mod trailers;
 mod upstreams;
 mod vectors;
 mod websocket;
