@@ -19,6 +19,7 @@ use crate::listener::{self, ConnectionLimits, Listener, Phase, Protocols, ProxyP
 use crate::observe::{Metrics, UsageSink};
 use crate::pipeline::{self, Pipeline};
 use crate::time::Clock;
+use crate::upstream::{Resolve, SystemResolver, Upstreams};
 
 /// Buckets that are remembered at once; about 100 bytes each.
 const MAX_BUCKETS: usize = 200_000;
@@ -32,6 +33,7 @@ pub struct Server {
     process: Process,
     addresses: Addresses,
     pipeline: Arc<Pipeline>,
+    upstreams: Arc<Upstreams>,
     readiness: Readiness,
     metrics: Arc<Metrics>,
     auth: Authenticator,
@@ -67,6 +69,16 @@ pub enum Stopped {
 impl Server {
     /// Binds, opens the key store, starts the workers. On an error nothing is left running.
     pub async fn start(compiled: Compiled, workers: usize, clock: Clock) -> io::Result<Self> {
+        Self::start_with(compiled, workers, clock, Arc::new(SystemResolver)).await
+    }
+
+    /// As [`Server::start`], with names of upstreams answered by `resolver`.
+    pub async fn start_with(
+        compiled: Compiled,
+        workers: usize,
+        clock: Clock,
+        resolver: Arc<dyn Resolve>,
+    ) -> io::Result<Self> {
         let Compiled { process, policy, warnings, .. } = compiled;
         for warning in warnings {
             tracing::warn!("{warning}");
@@ -84,6 +96,8 @@ impl Server {
         };
 
         let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
+        let upstreams = Arc::new(Upstreams::new(Arc::clone(&metrics), clock.clone(), resolver));
+        upstreams.adopt(&policy).map_err(io::Error::other)?;
         let limiter = Arc::new(Limiter::new(MAX_BUCKETS));
         let trouble = Trouble::default();
         let revisions = watch::Sender::new(0_u64);
@@ -144,7 +158,9 @@ impl Server {
             .map_err(io::Error::other)?;
         let tls = tls.map(Arc::new);
         let workers = if listeners.is_empty() { 0 } else { workers };
-        let (workers, threads) = Workers::start(workers, &pipeline, &limits, tls.as_ref(), &metrics, &clock, &phases)?;
+        let (workers, threads) =
+            Workers::start(workers, &pipeline, &upstreams, &limits, tls.as_ref(), &metrics, &phases)?;
+        tokio::spawn(Arc::clone(&upstreams).tend());
         if let Some(tls) = tls {
             tokio::spawn(tls.follow());
         }
@@ -181,7 +197,7 @@ impl Server {
             let limits = ConnectionLimits { proxy_protocol: None, ..limits };
             tasks.spawn(listener::serve(listener, tls, limits, serve.max_connections, phases, service));
         }
-        let readiness = Readiness::new(trouble);
+        let readiness = Readiness::new(trouble, Arc::clone(&upstreams));
         if let Some((listener, spec)) = admin.zip(process.admin.as_ref()) {
             let access = admin::Access::Token(spec.token.clone());
             let answers = admin::Answers {
@@ -200,7 +216,20 @@ impl Server {
         }
         tokio::spawn(sweep(limiter, clock));
         metrics.reload_success.set(1);
-        Ok(Self { process, addresses, pipeline, readiness, metrics, auth, phase, threads, usage_thread, tokens, tasks })
+        Ok(Self {
+            process,
+            addresses,
+            pipeline,
+            upstreams,
+            readiness,
+            metrics,
+            auth,
+            phase,
+            threads,
+            usage_thread,
+            tokens,
+            tasks,
+        })
     }
 
     pub fn addresses(&self) -> &Addresses {
@@ -211,7 +240,9 @@ impl Server {
     /// connections live on. What only a restart can change is named in the log and stays as it was.
     pub fn reload(&self, read: Result<Compiled, Mistakes>) {
         self.pipeline.usage().reopen();
-        match read {
+        let read = read.map_err(|mistakes| mistakes.to_string());
+        let adopted = read.and_then(|read| self.upstreams.adopt(&read.policy).map(|()| read));
+        match adopted {
             Ok(Compiled { process, policy, warnings, .. }) => {
                 for warning in warnings {
                     tracing::warn!("{warning}");
@@ -236,7 +267,7 @@ impl Server {
             }
             Err(mistakes) => {
                 tracing::error!("the new configuration is refused, the last good one stays in force\n{mistakes}");
-                self.readiness.reloaded(Err(mistakes.to_string().lines().last().unwrap_or_default().to_owned()));
+                self.readiness.reloaded(Err(mistakes.lines().last().unwrap_or_default().to_owned()));
                 self.metrics.reload(false);
             }
         }

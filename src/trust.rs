@@ -2,6 +2,8 @@
 //!
 //! Enters: PEM. Leaves: the roots for a client of rustls. Nothing here opens a connection.
 
+pub mod files;
+
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;

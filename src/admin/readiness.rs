@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use crate::auth::{Trouble, TroubleReport};
+use crate::upstream::Upstreams;
 
 /// The state behind `/readyz`. Copies share it.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     state: Arc<Mutex<State>>,
     verifier: Trouble,
+    upstreams: Option<Arc<Upstreams>>,
 }
 
 /// The lock is held to copy or set a few words.
@@ -27,11 +29,14 @@ struct State {
     /// Why revoked keys are not looked for. No reason to take traffic away: keys are verified as ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     key_list: Option<String>,
+    /// Upstreams of which every endpoint fails its checks. A reason to take traffic away.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failing_upstreams: Vec<Arc<str>>,
 }
 
 impl Readiness {
-    pub fn new(verifier: Trouble) -> Self {
-        Self { state: Arc::default(), verifier }
+    pub fn new(verifier: Trouble, upstreams: Arc<Upstreams>) -> Self {
+        Self { state: Arc::default(), verifier, upstreams: Some(upstreams) }
     }
 
     /// From now on, traffic should go elsewhere.
@@ -47,8 +52,9 @@ impl Readiness {
     /// Whether ready, and the detail as JSON.
     pub(super) fn report(&self) -> (bool, String) {
         let TroubleReport { ready, verifier, list } = self.verifier.report();
-        let state = State { verifier, key_list: list, ..self.lock().clone() };
-        let ready = ready && !state.draining;
+        let failing_upstreams = self.upstreams.as_ref().map(|upstreams| upstreams.failing()).unwrap_or_default();
+        let state = State { verifier, key_list: list, failing_upstreams, ..self.lock().clone() };
+        let ready = ready && !state.draining && state.failing_upstreams.is_empty();
         // Plain fields always serialize.
         let detail = serde_json::to_value(&state).unwrap_or_default();
         (ready, serde_json::json!({"ready": ready, "detail": detail}).to_string())

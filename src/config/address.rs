@@ -114,17 +114,24 @@ impl ListenAddress {
 
 /// Reads `host:port` or `unix:PATH`; a relative path starts at `base_dir`.
 pub(super) fn listen_or_unix(text: &str, base_dir: &Path) -> Result<ListenAddress, BadAddress> {
-    let Some(path) = text.strip_prefix("unix:") else { return listen(text).map(ListenAddress::Tcp) };
+    match text.strip_prefix("unix:") {
+        None => listen(text).map(ListenAddress::Tcp),
+        Some(path) => socket_path(path, base_dir, "unix:/run/keyward.sock").map(ListenAddress::Unix),
+    }
+}
+
+/// Reads the path of a Unix socket, what follows `unix:`.
+fn socket_path(path: &str, base_dir: &Path, example: &str) -> Result<PathBuf, BadAddress> {
     let path = path.strip_prefix("//").unwrap_or(path);
     if path.is_empty() || path.ends_with('/') {
-        return Err(BadAddress::new("expected the path of a socket file, such as `unix:/run/keyward.sock`"));
+        return Err(BadAddress::new(format!("expected the path of a socket file, such as `{example}`")));
     }
     let path = base_dir.join(path);
     if path.as_os_str().len() > LONGEST_SOCKET_PATH {
         let message = format!("the path of a Unix socket has at most {LONGEST_SOCKET_PATH} bytes");
         return Err(BadAddress::new(message));
     }
-    Ok(ListenAddress::Unix(path))
+    Ok(path)
 }
 
 /// Reads `host:port`, with an IPv6 address in brackets.
@@ -151,36 +158,32 @@ pub(super) fn listen(text: &str) -> Result<Address, BadAddress> {
     }
 }
 
-/// Reads `http://host:port`; the port may be left out.
-pub(super) fn endpoint(text: &str) -> Result<Endpoint, BadAddress> {
-    const EXPECTED: &str = "expected `http://host:port`";
-    if text.starts_with("unix:") {
-        return Err(BadAddress::new("`unix:` endpoints are not supported yet"));
+/// Reads `http://host:port`, `https://host:port` or `unix:PATH`. The port may be left out; a relative path starts at
+/// `base_dir`.
+pub(super) fn endpoint(text: &str, base_dir: &Path) -> Result<Endpoint, BadAddress> {
+    const EXPECTED: &str = "expected `http://host:port`, `https://host:port` or `unix:/path`";
+    if let Some(path) = text.strip_prefix("unix:") {
+        return socket_path(path, base_dir, "unix:/run/app.sock").map(Endpoint::Unix);
     }
-    if text.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://")) {
-        return Err(BadAddress::new("`https://` endpoints are not supported yet"));
-    }
-    let Some(rest) = text.strip_prefix("http://") else {
-        let bad = BadAddress::new(EXPECTED);
-        return Err(if endpoint_authority(text).is_some() {
-            bad.help(format!("did you mean `http://{text}`?"))
-        } else {
-            bad
-        });
+    let (tls, rest) = match text.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
+        _ => {
+            let bad = BadAddress::new(EXPECTED);
+            let meant = authority(text, 80).is_some();
+            return Err(if meant { bad.help(format!("did you mean `http://{text}`?")) } else { bad });
+        }
     };
     if rest.contains('@') {
         return Err(BadAddress::new("an endpoint has no user or password")
             .help("what the service wants to see goes into `headers: {set: …}`"));
     }
-    let authority = rest.strip_suffix('/').unwrap_or(rest);
-    if authority.contains(['/', '?', '#']) {
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains(['/', '?', '#']) {
         return Err(BadAddress::new("an endpoint has no path or query: requests keep their own"));
     }
-    endpoint_authority(authority).ok_or_else(|| BadAddress::new(EXPECTED))
-}
-
-fn endpoint_authority(text: &str) -> Option<Endpoint> {
-    authority(text, 80).map(|(host, port)| Endpoint { host, port })
+    let (host, port) = authority(rest, if tls { 443 } else { 80 }).ok_or_else(|| BadAddress::new(EXPECTED))?;
+    Ok(Endpoint::Tcp { tls, host, port })
 }
 
 /// Reads `host` or `host:port` of a URL.
@@ -206,6 +209,14 @@ fn host(text: &str) -> Option<Box<str>> {
         return inner.parse::<Ipv6Addr>().ok().map(|address| address.to_string().into());
     }
     is_host_name(text).then(|| text.into())
+}
+
+/// Reads the name that a certificate is for: a host name or an IP address.
+pub(super) fn server_name(text: &str) -> Result<Box<str>, BadAddress> {
+    if text.parse::<IpAddr>().is_ok() || is_host_name(text) {
+        return Ok(text.into());
+    }
+    Err(BadAddress::new("expected the name in the certificate, such as `model.internal`"))
 }
 
 /// Reads the host of a route: what a client writes into `Host`, without the port.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::key_service::Scope;
-use crate::policy::{Access, ErrorFormat, Inspect, Limit, Policy, Route};
+use crate::policy::{Access, ErrorFormat, Inspect, Limit, Policy, Route, Upstream};
 use crate::scan::{Action, RuleSet, preset, presets};
 
 use super::Compiled;
@@ -74,8 +74,13 @@ fn row(route: &Route) -> [String; 8] {
         limits(&route.limits),
         inspect(&route.request),
         inspect(&route.response),
-        format!("{} {}", route.upstream.name, route.upstream.endpoint),
+        upstream(&route.upstream),
     ]
+}
+
+fn upstream(upstream: &Upstream) -> String {
+    let endpoints: Vec<String> = upstream.endpoints.iter().map(ToString::to_string).collect();
+    format!("{} {}", upstream.name, endpoints.join(", "))
 }
 
 fn access(access: &Access) -> String {

@@ -18,7 +18,7 @@ pub use connection::ConnectionLimits;
 pub use proxy_protocol::ProxyProtocol;
 pub use service::{Answer, serve};
 pub use socket::{Listener, bind, bind_unix};
-pub use tls::{CertificateFiles, Protocols, Tls, TlsError, TlsSpec};
+pub use tls::{Protocols, Tls, TlsSpec};
 pub use worker::{Phase, Workers};
 
 use std::sync::Arc;

@@ -2,20 +2,16 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus::{IntCounter, IntGauge};
-use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
@@ -24,9 +20,8 @@ use zeroize::Zeroizing;
 
 use super::io::Version;
 use crate::observe::Metrics;
-
-/// More than any chain of certificates; a wrong path must not fill the memory.
-const MAX_FILE: u64 = 1 << 20;
+use crate::policy::CertificateFiles;
+use crate::trust::files::{self, Fingerprint, TlsError};
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -58,28 +53,6 @@ pub struct TlsSpec {
     pub client_ca: Option<PathBuf>,
 }
 
-/// A certificate with its chain, and its key, both in PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateFiles {
-    pub cert: PathBuf,
-    pub key: PathBuf,
-}
-
-/// Why a file cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsError {
-    pub file: PathBuf,
-    pub message: String,
-}
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.file.display(), self.message)
-    }
-}
-
-impl std::error::Error for TlsError {}
-
 impl TlsSpec {
     /// Reads and checks every file.
     ///
@@ -90,15 +63,14 @@ impl TlsSpec {
     }
 
     fn read(&self) -> Result<Files, TlsError> {
-        let certificates = self.certificates.iter().map(|files| Ok((read(&files.cert)?, read(&files.key)?.into())));
+        let certificates =
+            self.certificates.iter().map(|files| Ok((files::read(&files.cert)?, files::read(&files.key)?.into())));
         Ok(Files {
             certificates: certificates.collect::<Result<_, TlsError>>()?,
-            client_ca: self.client_ca.as_deref().map(read).transpose()?,
+            client_ca: self.client_ca.as_deref().map(files::read).transpose()?,
         })
     }
 }
-
-type Fingerprint = [u8; 32];
 
 /// What the files hold.
 struct Files {
@@ -109,13 +81,8 @@ struct Files {
 impl Files {
     /// Tells one state of the files from another without keeping them.
     fn fingerprint(&self) -> Fingerprint {
-        let mut hash = Sha256::new();
         let pairs = self.certificates.iter().flat_map(|(cert, key)| [cert.as_slice(), key.as_slice()]);
-        for file in pairs.chain(self.client_ca.as_deref()) {
-            hash.update(file.len().to_le_bytes());
-            hash.update(file);
-        }
-        hash.finalize().into()
+        files::fingerprint(pairs.chain(self.client_ca.as_deref()))
     }
 
     fn config(&self, spec: &TlsSpec, protocols: Protocols) -> Result<ServerConfig, TlsError> {
@@ -132,7 +99,7 @@ impl Files {
         let builder = match (&spec.client_ca, &self.client_ca) {
             (Some(file), Some(pem)) => {
                 let mut roots = RootCertStore::empty();
-                for authority in certificates_of(file, pem)? {
+                for authority in files::certificates(file, pem)? {
                     roots.add(authority).map_err(|bad| error(file, format!("holds no usable authority: {bad}")))?;
                 }
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build();
@@ -165,9 +132,8 @@ impl Certificates {
         provider: &CryptoProvider,
     ) -> Result<(), TlsError> {
         let error = |file: &Path, message: String| TlsError { file: file.to_owned(), message };
-        let chain = certificates_of(&files.cert, cert)?;
-        let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|_| error(&files.key, "holds no private key in PEM".to_owned()))?;
+        let chain = files::certificates(&files.cert, cert)?;
+        let key = files::private_key(&files.key, key)?;
         let names = webpki::EndEntityCert::try_from(&chain[0])
             .map(|leaf| leaf.valid_dns_names().map(str::to_ascii_lowercase).collect::<Vec<_>>())
             .map_err(|bad| error(&files.cert, format!("begins with no usable certificate: {bad}")))?;
@@ -194,23 +160,6 @@ impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.find(hello.server_name())
     }
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(file)?.take(MAX_FILE).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    read().map_err(|error| TlsError { file: file.to_owned(), message: format!("cannot be read: {error}") })
-}
-
-fn certificates_of(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let error = |message: &str| TlsError { file: file.to_owned(), message: message.to_owned() };
-    let chain = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| error("holds a certificate that is not PEM"))?;
-    if chain.is_empty() { Err(error("holds no certificate in PEM")) } else { Ok(chain) }
 }
 
 /// The names that the certificate of a client is for: DNS names and URIs. Empty where it showed none.

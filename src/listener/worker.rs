@@ -15,8 +15,7 @@ use super::socket::Accepted;
 use super::tls::Tls;
 use crate::observe::Metrics;
 use crate::pipeline::Pipeline;
-use crate::time::Clock;
-use crate::upstream::UpstreamClient;
+use crate::upstream::{UpstreamClient, Upstreams};
 
 /// What connections have to say at the end may take this long, once nothing else is waited for.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -76,10 +75,10 @@ impl Workers {
     pub fn start(
         count: usize,
         pipeline: &Arc<Pipeline>,
+        upstreams: &Arc<Upstreams>,
         limits: &ConnectionLimits,
         tls: Option<&Arc<Tls>>,
-        metrics: &Arc<Metrics>,
-        clock: &Clock,
+        metrics: &Metrics,
         phase: &watch::Receiver<Phase>,
     ) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
         let mut workers = Vec::with_capacity(count);
@@ -87,7 +86,7 @@ impl Workers {
         for index in 0..count {
             let (queue, assigned) = mpsc::unbounded_channel();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let upstreams = Arc::new(UpstreamClient::new(Arc::clone(metrics), clock.clone()));
+            let upstreams = Arc::new(UpstreamClient::new(Arc::clone(upstreams)));
             let work = run(assigned, Arc::clone(pipeline), upstreams, limits.clone(), tls.cloned(), phase.clone());
             let thread =
                 thread::Builder::new().name(format!("worker-{index}")).spawn(move || runtime.block_on(work))?;
@@ -117,7 +116,7 @@ async fn run(
     mut phase: watch::Receiver<Phase>,
 ) {
     let reaper = Arc::clone(&upstreams);
-    tokio::spawn(async move { reaper.reap_idle().await });
+    tokio::spawn(async move { reaper.tend().await });
     let mut connections = JoinSet::new();
     let connection_phase = phase.clone();
     let serve_all = async {

@@ -5,6 +5,8 @@ use prometheus::{
     TextEncoder,
 };
 
+use super::upstreams::UpstreamMetrics;
+
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -19,7 +21,6 @@ pub struct Metrics {
     verifier_tokens: IntCounterVec,
     key_lists: IntCounterVec,
     key_evictions: IntCounterVec,
-    upstream_connections: IntCounterVec,
     reloads: IntCounterVec,
     /// Requests that are being served.
     pub in_flight: IntGauge,
@@ -54,6 +55,7 @@ pub struct Metrics {
     pub keys_api_followers: IntGauge,
     /// 1 while the changes of a key service are followed.
     pub revocation_stream: IntGauge,
+    pub upstreams: UpstreamMetrics,
 }
 
 /// Why bytes passed without being scanned.
@@ -136,11 +138,6 @@ impl Metrics {
                 "Cached keys forgotten because the list no longer has them",
                 &["reason"],
             )?,
-            upstream_connections: counters(
-                "keyward_upstream_requests_total",
-                "Requests sent upstream by connection: new, reused, or resent after a reused one was found closed",
-                &["upstream", "connection"],
-            )?,
             reloads: counters("keyward_config_reloads_total", "Configuration reloads", &["result"])?,
             in_flight: gauge("keyward_requests_in_flight", "Requests being served")?,
             connections: gauge("keyward_connections", "Open client connections")?,
@@ -195,6 +192,7 @@ impl Metrics {
             keys_api_followers: gauge("keyward_keys_api_followers", "Open streams of changes of the key service")?,
             revocation_stream: gauge("keyward_revocation_stream_up", "1 while the key service's changes are followed")?,
             verification_seconds,
+            upstreams: UpstreamMetrics::new(&registry)?,
             registry,
         })
     }
@@ -250,10 +248,6 @@ impl Metrics {
                 self.key_evictions.with_label_values(&[reason]).inc_by(count);
             }
         }
-    }
-
-    pub fn upstream_request(&self, upstream: &str, connection: &'static str) {
-        self.upstream_connections.with_label_values(&[upstream, connection]).inc();
     }
 
     pub fn reload(&self, success: bool) {

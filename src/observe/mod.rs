@@ -4,7 +4,9 @@
 //! or a label that a client can choose.
 
 mod metrics;
+mod upstreams;
 mod usage;
 
 pub use metrics::{Metrics, UnscannedReason};
+pub use upstreams::UpstreamCounters;
 pub use usage::{Outcome, RuleHits, UsageOutput, UsageRecord, UsageSink, UsageSlot};

@@ -46,7 +46,7 @@ impl Asked {
         let headers = &mut parts.headers;
         if !headers.contains_key(header::HOST) {
             // An HTTP/1.0 client may leave it out; HTTP/1.1 may not.
-            if let Ok(host) = HeaderValue::from_str(&route.upstream.endpoint.authority()) {
+            if let Ok(host) = HeaderValue::from_str(&route.upstream.authority()) {
                 headers.insert(header::HOST, host);
             }
         }

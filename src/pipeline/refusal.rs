@@ -57,6 +57,8 @@ pub enum Refusal {
     UpstreamBroken(String),
     /// The client wants no answer after so long a time.
     DeadlineExceeded,
+    /// The service failed so often that it is left alone for this long.
+    UpstreamUnavailable(Duration),
     Overloaded(&'static str),
 }
 
@@ -155,6 +157,9 @@ impl Refusal {
             Self::UpstreamTimeout => (S::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT", "Service timed out"),
             Self::UpstreamBroken(_) => (S::BAD_GATEWAY, "UPSTREAM_BROKEN", "Service answer was broken"),
             Self::DeadlineExceeded => (S::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", "The deadline of the call is over"),
+            Self::UpstreamUnavailable(_) => {
+                (S::SERVICE_UNAVAILABLE, "UPSTREAM_UNAVAILABLE", "Service is failing and left alone for a while")
+            }
             Self::Overloaded(_) => (S::SERVICE_UNAVAILABLE, "OVERLOADED", "Overloaded"),
         };
         Row { status, code, message: message.to_owned() }
@@ -168,7 +173,8 @@ impl Refusal {
             | Self::UnscannableResponse(_)
             | Self::UpstreamUnreachable(_)
             | Self::UpstreamTimeout
-            | Self::UpstreamBroken(_) => Fault::Upstream,
+            | Self::UpstreamBroken(_)
+            | Self::UpstreamUnavailable(_) => Fault::Upstream,
             Self::VerifierUnavailable(_) | Self::Overloaded(_) => Fault::Keyward,
             _ => Fault::Client,
         }
@@ -180,6 +186,7 @@ impl Refusal {
             Self::RateLimited(refused) => Retry::After(refused.retry_after),
             Self::VerifierUnavailable(error) => Retry::After(error.wait().unwrap_or(UNAVAILABLE_RETRY)),
             Self::Overloaded(_) => Retry::After(UNAVAILABLE_RETRY),
+            Self::UpstreamUnavailable(wait) => Retry::After(*wait),
             Self::RequestTimeout
             | Self::RequestAborted
             | Self::UpstreamUnreachable(_)
@@ -320,13 +327,16 @@ impl From<crate::auth::Denied> for Refusal {
 
 impl From<crate::upstream::SendError> for Refusal {
     fn from(error: crate::upstream::SendError) -> Self {
-        use crate::upstream::SendError;
+        use crate::upstream::{SendError, Turned};
         match error {
             SendError::Unreachable(error) => Self::UpstreamUnreachable(error),
             SendError::Timeout => Self::UpstreamTimeout,
             SendError::Broken(error) => Self::UpstreamBroken(error.to_string()),
             SendError::Unwanted(what) => Self::UpstreamBroken(what.to_owned()),
             SendError::Request(fault) => fault.into(),
+            SendError::Overloaded(Turned::Away) => Self::Overloaded("the queue of the upstream is full"),
+            SendError::Overloaded(Turned::Late) => Self::Overloaded("the upstream had no room in time"),
+            SendError::Unavailable(wait) => Self::UpstreamUnavailable(wait),
         }
     }
 }

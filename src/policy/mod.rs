@@ -12,6 +12,7 @@ mod owner;
 mod path;
 mod peer;
 mod rate;
+mod resilience;
 mod route;
 mod route_table;
 mod upstream;
@@ -23,9 +24,10 @@ pub use owner::{InvalidOwner, KeyScopes, KeyTerms, Principal, UseCounter};
 pub use path::{BadPath, PathPattern, PatternError, canonical_path};
 pub use peer::{CertificateName, Gatekeeper, TurnedAway};
 pub use rate::{Limit, Rate, Subject};
+pub use resilience::{Breaker, Concurrency, Ejection, HealthCheck, Retries};
 pub use route::{Access, ErrorFormat, Methods, MissingScope, Route, Scopes};
 pub use route_table::{Matched, RouteTable, TableError};
-pub use upstream::{Endpoint, Timeouts, Upstream};
+pub use upstream::{CertificateFiles, Endpoint, Http2, MAX_ENDPOINTS, Timeouts, Upstream, UpstreamTls};
 
 use std::sync::Arc;
 

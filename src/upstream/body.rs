@@ -8,10 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
-use super::pool::{Connection, Home};
-use crate::policy::Upstream;
+use super::pool::Loan;
+use super::request_body::Wait;
 
 /// Streams the service's body and, at its end, returns the connection to the pool. Dropped before the end, it
 /// closes the connection: that is how cancellation reaches the service.
@@ -20,32 +21,45 @@ use crate::policy::Upstream;
 #[derive(Debug)]
 pub struct UpstreamBody {
     inner: Incoming,
-    /// With the pool that it returns to, if it does.
-    connection: Option<(Connection, Option<Home>)>,
+    /// The connection, until it is done.
+    loan: Option<Loan>,
     idle: Duration,
     /// Made at the first wait: most bodies are there at once.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// When the whole request has taken too long.
+    total: Option<Pin<Box<Sleep>>>,
 }
 
 impl UpstreamBody {
-    pub(super) fn new(inner: Incoming, connection: Connection, home: Home) -> Self {
-        let idle = home.upstream.timeouts.idle;
-        let mut body = Self { inner, connection: Some((connection, Some(home))), idle, deadline: None };
+    pub(super) fn new(inner: Incoming, loan: Loan, idle: Duration, total: Option<Instant>) -> Self {
+        let total = total.map(|total| Box::pin(tokio::time::sleep_until(total)));
+        let mut body = Self { inner, loan: Some(loan), idle, deadline: None, total };
         if body.inner.is_end_stream() {
             body.finish();
         }
         body
     }
 
-    /// A body whose connection ends with it.
-    pub(super) fn once(inner: Incoming, connection: Connection, upstream: &Upstream) -> Self {
-        Self { inner, connection: Some((connection, None)), idle: upstream.timeouts.idle, deadline: None }
+    /// Keeps the request's place among those that the service is given at once.
+    pub(super) fn with_slot(mut self, slot: Option<OwnedSemaphorePermit>) -> Self {
+        if let Some(loan) = &mut self.loan {
+            loan.slot = slot;
+        }
+        self
     }
 
     fn finish(&mut self) {
-        if let Some((connection, Some(home))) = self.connection.take() {
-            home.put(connection);
+        if let Some(loan) = self.loan.take() {
+            loan.finish();
         }
+    }
+
+    /// Ends the body where it is. Its connection closes, which tells the service.
+    fn stall(&mut self, wait: Wait) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if let Some(loan) = self.loan.take() {
+            loan.stalled(wait);
+        }
+        Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())))
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -59,8 +73,16 @@ impl Body for UpstreamBody {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.total.as_mut().is_some_and(|total| total.as_mut().poll(cx).is_ready()) {
+            return self.stall(Wait::Total);
+        }
         match Pin::new(&mut self.inner).poll_frame(cx) {
-            Poll::Pending => self.poll_deadline(cx).map(|()| Some(Err(io::ErrorKind::TimedOut.into()))),
+            Poll::Pending => {
+                if self.poll_deadline(cx).is_ready() {
+                    return self.stall(Wait::Idle);
+                }
+                Poll::Pending
+            }
             Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
                 let idle = self.idle;
                 if let Some(deadline) = &mut self.deadline {
@@ -76,7 +98,12 @@ impl Body for UpstreamBody {
                 self.finish();
                 Poll::Ready(Some(Ok(trailers)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(io::Error::other(error)))),
+            Poll::Ready(Some(Err(error))) => {
+                if let Some(loan) = self.loan.take() {
+                    loan.broke("broken");
+                }
+                Poll::Ready(Some(Err(io::Error::other(error))))
+            }
             Poll::Ready(None) => {
                 self.finish();
                 Poll::Ready(None)

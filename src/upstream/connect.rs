@@ -1,136 +1,225 @@
 //! Making a connection.
 
+use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use prometheus::IntGauge;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
 
 use super::SendError;
-use super::pool::Connection;
-use crate::policy::Upstream;
+use super::cluster::Cluster;
+use super::member::{Member, Speaks};
+use super::pool::{Exclusive, Fresh, Multiplexed};
+use super::resolve::Resolve;
+use super::socket::{Counted, Io, Shared, Socket, Stream};
+use crate::policy::{Endpoint, Http2, Timeouts};
 
 /// Largest response head and read buffer.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// Connects and starts the task that drives the connection.
-pub(super) async fn connect(upstream: &Upstream) -> Result<Connection, SendError> {
-    let endpoint = (&*upstream.endpoint.host, upstream.endpoint.port);
-    let unreachable = |why: io::Error| {
-        SendError::Unreachable(io::Error::new(why.kind(), format!("cannot connect to {}: {why}", upstream.endpoint)))
-    };
-    let stream = tokio::time::timeout(upstream.timeouts.connect, TcpStream::connect(endpoint))
-        .await
-        .map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?
-        .map_err(unreachable)?;
-    // A request is written at once; waiting to fill a segment only delays it.
-    stream.set_nodelay(true).map_err(SendError::Unreachable)?;
-    let socket = Arc::new(Socket { stream, received: AtomicU64::new(0) });
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(MAX_HEAD)
-        .max_headers(256)
-        .handshake(TokioIo::new(Shared(Arc::clone(&socket))))
-        .await
-        .map_err(SendError::Broken)?;
-    // Ends when the sender is dropped, so whoever abandons a response closes its connection. An error reaches the
-    // request through its sender.
-    tokio::spawn(async move {
-        // An upgrade that nobody asked for finds nobody to take it, and closes.
-        let _ = connection.with_upgrades().await;
-    });
-    Ok(Connection { sender, socket })
+/// How long one address may take before the next one is tried beside it (RFC 8305 §5).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
+/// How often a service that owes an answer in HTTP/2 is asked whether it is still there.
+const PING_EVERY: Duration = Duration::from_secs(20);
+
+/// What a response may send ahead of its reader, for one stream and for all of a connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// What the connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Requests,
+    /// Something that only HTTP/1.1 can do.
+    Http1,
 }
 
-/// A socket that hyper drives and the pool can look at.
-#[derive(Debug)]
-pub(super) struct Socket {
-    stream: TcpStream,
-    /// The only way to know whether an answer had begun when it failed.
-    received: AtomicU64,
+/// How connections are made: one for each caller, and cheap.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dialer<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) resolver: &'a dyn Resolve,
+    pub(super) timeouts: &'a Timeouts,
+    /// In milliseconds of the registry's time.
+    pub(super) now: u64,
 }
 
-impl Socket {
-    /// Bytes that have come from the service.
-    pub(super) fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
-    }
-
-    /// Whether nothing waits to be read: no end, and no bytes. Between two exchanges a service has nothing to say, and
-    /// what it says all the same would be taken for the answer to the next request, which is somebody else's.
-    pub(super) fn is_silent(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit()];
-        SockRef::from(&self.stream).peek(&mut byte).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-    }
-}
-
-/// hyper's half of a [`Socket`].
-struct Shared(Arc<Socket>);
-
-impl AsyncRead for Shared {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let socket = &self.0;
-        loop {
-            ready!(socket.stream.poll_read_ready(cx))?;
-            // Finding nothing clears the readiness, so the next round waits.
-            match socket.stream.try_read(buf.initialize_unfilled()) {
-                Ok(read) => {
-                    buf.advance(read);
-                    socket.received.fetch_add(read as u64, Ordering::Relaxed);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+impl Dialer<'_> {
+    /// Connects and starts the task that drives the connection.
+    pub(super) async fn connect(&self, member: &Member, purpose: Purpose) -> Result<Fresh, SendError> {
+        let unreachable = |why: io::Error| {
+            SendError::Unreachable(io::Error::new(why.kind(), format!("cannot connect to {}: {why}", member.endpoint)))
+        };
+        let work = self.dial(member, purpose);
+        let metrics = &self.cluster.metrics;
+        let why = match tokio::time::timeout(self.timeouts.connect, work).await {
+            Ok(Ok(fresh)) => {
+                metrics.connected("success");
+                return Ok(fresh);
             }
+            Ok(Err(why)) => why,
+            Err(_) => {
+                metrics.timed_out("connect");
+                io::ErrorKind::TimedOut.into()
+            }
+        };
+        metrics.connected(match why.kind() {
+            io::ErrorKind::ConnectionRefused => "refused",
+            io::ErrorKind::TimedOut => "timeout",
+            _ => "failed",
+        });
+        member.doubt();
+        Err(unreachable(why))
+    }
+
+    async fn dial(&self, member: &Member, purpose: Purpose) -> io::Result<Fresh> {
+        // Before anything is known of the way: what changes meanwhile makes the connection old at once.
+        let generation = member.generation();
+        let stream = match &member.endpoint {
+            Endpoint::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
+            Endpoint::Tcp { .. } => {
+                let addresses = member.addresses(self.resolver, self.now).await?;
+                let stream = any(addresses).await?;
+                // A request is written at once; waiting to fill a segment only delays it.
+                stream.set_nodelay(true)?;
+                Stream::Tcp(stream)
+            }
+        };
+        let socket = Arc::new(Socket::new(stream));
+        let shared = Shared(Arc::clone(&socket));
+        let only_http1 = purpose == Purpose::Http1;
+        let (io, is_http2) = match &self.cluster.tls {
+            Some(tls) if member.endpoint.is_tls() => {
+                let name = tls.name(&member.endpoint).map_err(io::Error::other)?;
+                let (stream, is_http2) = tls.connect(shared, name, only_http1).await?;
+                (Io::Tls(Box::new(stream)), is_http2)
+            }
+            _ => (Io::Plain(shared), self.cluster.http2 == Http2::Always && !only_http1),
+        };
+        let io = TokioIo::new(Counted { io, socket: Arc::clone(&socket) });
+        if only_http1 {
+            return self.http1(io, socket, generation).await.map(Fresh::Exclusive);
+        }
+        member.spoke(if is_http2 { Speaks::Http2 } else { Speaks::Http1 });
+        if is_http2 {
+            self.http2(io, generation).await.map(Fresh::Multiplexed)
+        } else {
+            self.http1(io, socket, generation).await.map(Fresh::Exclusive)
+        }
+    }
+
+    async fn http1(&self, io: TokioIo<Counted>, socket: Arc<Socket>, generation: u64) -> io::Result<Exclusive> {
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_HEAD)
+            .max_headers(256)
+            .handshake(io)
+            .await
+            .map_err(io::Error::other)?;
+        let open = Open::new(&self.cluster.metrics.connections);
+        // Ends when the sender is dropped, so whoever abandons a response closes its connection. An error reaches the
+        // request through its sender.
+        tokio::spawn(async move {
+            // An upgrade that nobody asked for finds nobody to take it, and closes.
+            let _ = connection.with_upgrades().await;
+            drop(open);
+        });
+        Ok(Exclusive { sender, socket, generation })
+    }
+
+    async fn http2(&self, io: TokioIo<Counted>, generation: u64) -> io::Result<Multiplexed> {
+        let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(MAX_HEAD as u32)
+            .keep_alive_interval(PING_EVERY)
+            // A service that computes may be deaf for a while without being dead.
+            .keep_alive_timeout(self.timeouts.idle)
+            .handshake(io)
+            .await
+            .map_err(io::Error::other)?;
+        let open = Open::new(&self.cluster.metrics.connections);
+        let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+        let told = Arc::clone(&allowed);
+        // Ends when all senders are dropped and all streams have ended.
+        tokio::spawn(async move {
+            let _ = poll_fn(|cx| {
+                let polled = Pin::new(&mut connection).poll(cx);
+                told.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                polled
+            })
+            .await;
+            drop(open);
+        });
+        Ok(Multiplexed { sender, allowed, generation })
+    }
+}
+
+/// Counts a connection for as long as it is open.
+struct Open(IntGauge);
+
+impl Open {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Connects to whichever address answers first. They are begun in their order, each when the one before it has failed
+/// or taken long.
+async fn any(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    if let [only] = addresses[..] {
+        return TcpStream::connect(only).await;
+    }
+    let mut failed = None;
+    let mut left = addresses.into_iter();
+    // Dropped with what is still open in it.
+    let mut attempts = JoinSet::new();
+    loop {
+        if let Some(address) = left.next() {
+            attempts.spawn(TcpStream::connect(address));
+        }
+        let ended = tokio::select! {
+            ended = attempts.join_next() => ended,
+            () = tokio::time::sleep(NEXT_ADDRESS), if left.len() > 0 => continue,
+        };
+        match ended {
+            Some(Ok(Ok(stream))) => return Ok(stream),
+            Some(Ok(Err(error))) => failed = Some(error),
+            Some(Err(error)) => failed = Some(io::Error::other(error)),
+            None => return Err(failed.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())),
         }
     }
 }
 
-impl Shared {
-    fn poll_try_write(
-        &self,
-        cx: &mut Context<'_>,
-        write: impl Fn(&TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.stream.poll_write_ready(cx))?;
-            match write(&self.0.stream) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl AsyncWrite for Shared {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_try_write(cx, |stream| stream.try_write(bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_try_write(cx, |stream| stream.try_write_vectored(slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A socket has no buffer of ours.
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&self.0.stream).shutdown(std::net::Shutdown::Write))
+    #[tokio::test]
+    async fn the_next_address_is_tried_when_one_fails() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let good = listener.local_addr().expect("an address");
+        // Nobody uses this part of the loopback network.
+        let bad = |last: u8| SocketAddr::from(([127, 0, 88, last], 9));
+        let stream = any(vec![bad(1), bad(2), good]).await.expect("a connection");
+        assert_eq!(stream.peer_addr().expect("a peer"), good);
+        let refused = any(vec![bad(1), bad(2)]).await.expect_err("nobody there");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -1,88 +1,295 @@
-//! Idle connections of one worker.
+//! Connections of one worker that can take a request: idle ones in HTTP/1.1, shared ones in HTTP/2.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1::SendRequest;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::RequestBody;
-use super::connect::Socket;
-use crate::policy::{Endpoint, Upstream};
+use super::cluster::Cluster;
+use super::member::{Member, Pending};
+use super::request_body::Wait;
+use super::socket::Socket;
+use super::{RequestBody, Upstreams};
 use crate::time::Clock;
 
 /// Most idle connections that are kept for one endpoint. More were needed at once only in a burst.
 const MAX_IDLE: usize = 256;
 
-/// A connection that is ready for a request, or will be when its last response has been read.
+/// Most requests that share a connection; the service may allow fewer (RFC 9113 §5.1.2).
+const MAX_STREAMS: usize = 100;
+
+/// An HTTP/1.1 connection that is ready for a request, or will be when its last response has been read.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) sender: SendRequest<RequestBody>,
+pub(super) struct Exclusive {
+    pub(super) sender: http1::SendRequest<RequestBody>,
     pub(super) socket: Arc<Socket>,
+    pub(super) generation: u64,
 }
 
+/// An HTTP/2 connection.
 #[derive(Debug)]
-struct Idle {
-    connection: Connection,
-    until: Instant,
+pub(super) struct Multiplexed {
+    pub(super) sender: http2::SendRequest<RequestBody>,
+    /// How many streams the service allows at the moment.
+    pub(super) allowed: Arc<AtomicUsize>,
+    pub(super) generation: u64,
 }
 
-/// The lock is held for a push or a pop, by one worker: it is there for `Send`, not for contention.
-#[derive(Debug, Default)]
-pub(super) struct Pool {
-    idle: Mutex<HashMap<Endpoint, Vec<Idle>>>,
-}
-
-/// Where a connection returns when its response has ended.
+/// How many requests a connection carries, and until when it is kept without any.
 #[derive(Debug)]
-pub(super) struct Home {
-    pub(super) pool: Arc<Pool>,
-    pub(super) upstream: Arc<Upstream>,
-    pub(super) clock: Clock,
+struct Room {
+    streams: AtomicUsize,
+    /// In milliseconds after `epoch`.
+    until: AtomicU64,
+    keepalive: Duration,
+    clock: Clock,
+    epoch: Instant,
 }
 
-impl Home {
-    pub(super) fn put(&self, connection: Connection) {
-        if !connection.sender.is_closed() {
-            let until = self.clock.now().monotonic + self.upstream.keepalive;
-            self.pool.put(&self.upstream.endpoint, Idle { connection, until });
+impl Room {
+    fn rest(&self) {
+        let until = self.clock.now().monotonic + self.keepalive;
+        self.until.store(millis(until.saturating_duration_since(self.epoch)), Ordering::Relaxed);
+    }
+
+    fn is_kept(&self, now: Instant) -> bool {
+        self.streams.load(Ordering::Relaxed) > 0
+            || self.until.load(Ordering::Relaxed) > millis(now.saturating_duration_since(self.epoch))
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// One request's place on a connection.
+#[derive(Debug)]
+pub(super) struct Seat(Arc<Room>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.rest();
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection that requests share.
+#[derive(Debug)]
+struct Shared {
+    connection: Multiplexed,
+    room: Arc<Room>,
+}
+
+impl Shared {
+    fn is_usable(&self, generation: u64, now: Instant) -> bool {
+        !self.connection.sender.is_closed() && self.connection.generation == generation && self.room.is_kept(now)
+    }
+
+    fn has_room(&self) -> bool {
+        let allowed = self.connection.allowed.load(Ordering::Relaxed).min(MAX_STREAMS);
+        self.room.streams.load(Ordering::Relaxed) < allowed
+    }
+
+    fn lend(&self) -> Lent {
+        self.room.streams.fetch_add(1, Ordering::Relaxed);
+        Lent::Stream { sender: self.connection.sender.clone(), _seat: Seat(Arc::clone(&self.room)) }
+    }
+}
+
+/// A connection that was just made.
+#[derive(Debug)]
+pub(super) enum Fresh {
+    Exclusive(Exclusive),
+    Multiplexed(Multiplexed),
+}
+
+/// What one request is sent on.
+#[derive(Debug)]
+pub(super) enum Lent {
+    Exclusive(Exclusive),
+    Stream { sender: http2::SendRequest<RequestBody>, _seat: Seat },
+}
+
+impl Lent {
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self, Self::Stream { .. })
+    }
+
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        match self {
+            Self::Exclusive(connection) => connection.sender.try_send_request(request).await,
+            Self::Stream { sender, .. } => sender.try_send_request(request).await,
+        }
+    }
+
+    /// Bytes that have come on this connection, where they are this request's alone.
+    pub(super) fn received(&self) -> u64 {
+        match self {
+            Self::Exclusive(connection) => connection.socket.received(),
+            Self::Stream { .. } => 0,
         }
     }
 }
 
+#[derive(Debug)]
+struct Idle {
+    connection: Exclusive,
+    until: Instant,
+}
+
+impl Idle {
+    fn is_usable(&self, generation: u64, now: Instant) -> bool {
+        self.until > now && self.connection.generation == generation && !self.connection.sender.is_closed()
+    }
+}
+
+/// What is open to one endpoint.
+#[derive(Debug, Default)]
+struct Lane {
+    idle: Vec<Idle>,
+    shared: Vec<Shared>,
+    /// One connection in HTTP/2 is enough for all who wait for one.
+    connecting: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The lock is held for a push or a pop, by one worker: it is there for `Send`, not for contention.
+#[derive(Debug)]
+pub(super) struct Pool {
+    lanes: Mutex<HashMap<u64, Lane>>,
+    clock: Clock,
+    epoch: Instant,
+}
+
 impl Pool {
-    /// The connection that was used last, if one is open, ready and young enough.
-    pub(super) fn checkout(&self, upstream: &Upstream, now: Instant) -> Option<Connection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let list = idle.get_mut(&upstream.endpoint)?;
-        list.retain(|idle| idle.until > now && !idle.connection.sender.is_closed());
+    pub(super) fn new(clock: Clock) -> Self {
+        let epoch = clock.now().monotonic;
+        Self { lanes: Mutex::default(), clock, epoch }
+    }
+
+    /// A connection that is open, ready, young enough and still leads where the endpoint is: an HTTP/2 one that has
+    /// room, or the HTTP/1.1 one that was used last.
+    pub(super) fn checkout(&self, member: &Member, now: Instant) -> Option<Lent> {
+        let mut lanes = self.lock();
+        let lane = lanes.get_mut(&member.id)?;
+        let generation = member.generation();
+        // One that is not usable any more leaves the pool; the requests that it carries go on.
+        lane.shared.retain(|shared| shared.is_usable(generation, now));
+        if let Some(shared) = lane.shared.iter().find(|shared| shared.has_room()) {
+            return Some(shared.lend());
+        }
+        lane.idle.retain(|idle| idle.is_usable(generation, now));
         // One that is open and not ready is still busy with the end of its last exchange.
-        while let Some(ready) = list.iter().rposition(|idle| idle.connection.sender.is_ready()) {
-            let connection = list.remove(ready).connection;
+        while let Some(ready) = lane.idle.iter().rposition(|idle| idle.connection.sender.is_ready()) {
+            let connection = lane.idle.remove(ready).connection;
             if connection.socket.is_silent() {
-                return Some(connection);
+                return Some(Lent::Exclusive(connection));
             }
         }
         None
     }
 
-    fn put(&self, endpoint: &Endpoint, idle: Idle) {
-        let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        match all.get_mut(endpoint) {
-            Some(list) if list.len() >= MAX_IDLE => {}
-            Some(list) => list.push(idle),
-            None => {
-                all.insert(endpoint.clone(), vec![idle]);
+    /// Puts a new connection to use: one in HTTP/2 is there for others too.
+    pub(super) fn lend(&self, member: &Member, fresh: Fresh, keepalive: Duration) -> Lent {
+        match fresh {
+            Fresh::Exclusive(connection) => Lent::Exclusive(connection),
+            Fresh::Multiplexed(connection) => {
+                let room = Room {
+                    streams: AtomicUsize::new(0),
+                    until: AtomicU64::new(0),
+                    keepalive,
+                    clock: self.clock.clone(),
+                    epoch: self.epoch,
+                };
+                let shared = Shared { connection, room: Arc::new(room) };
+                let lent = shared.lend();
+                self.lock().entry(member.id).or_default().shared.push(shared);
+                lent
             }
         }
     }
 
+    /// Connections to an endpoint that are ready for a request.
+    pub(super) fn ready(&self, member: &Member, now: Instant) -> usize {
+        let generation = member.generation();
+        self.lock().get(&member.id).map_or(0, |lane| {
+            lane.idle.iter().filter(|idle| idle.is_usable(generation, now)).count()
+                + lane.shared.iter().filter(|shared| shared.is_usable(generation, now)).count()
+        })
+    }
+
+    /// Held by whoever makes a connection that others can use.
+    pub(super) fn connecting(&self, member: &Member) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(&self.lock().entry(member.id).or_default().connecting)
+    }
+
     /// Drops what is too old or closed, and endpoints without connections.
-    pub(super) fn reap(&self, now: Instant) {
-        let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, list| {
-            list.retain(|idle| idle.until > now && !idle.connection.sender.is_closed());
-            !list.is_empty()
+    pub(super) fn reap(&self) {
+        let now = self.clock.now().monotonic;
+        self.lock().retain(|_, lane| {
+            lane.idle.retain(|idle| idle.until > now && !idle.connection.sender.is_closed());
+            lane.shared.retain(|shared| !shared.connection.sender.is_closed() && shared.room.is_kept(now));
+            !lane.idle.is_empty() || !lane.shared.is_empty() || Arc::strong_count(&lane.connecting) > 1
         });
+    }
+
+    /// Takes a connection back that has done its work.
+    pub(super) fn put(&self, member: &Member, connection: Exclusive, keepalive: Duration) {
+        if connection.sender.is_closed() {
+            return;
+        }
+        let until = self.clock.now().monotonic + keepalive;
+        let mut lanes = self.lock();
+        let lane = lanes.entry(member.id).or_default();
+        if lane.idle.len() < MAX_IDLE {
+            lane.idle.push(Idle { connection, until });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Lane>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection in the hands of one request, until its response has ended.
+#[derive(Debug)]
+pub(super) struct Loan {
+    pub(super) lent: Lent,
+    pub(super) pool: Arc<Pool>,
+    pub(super) pending: Pending,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) upstreams: Arc<Upstreams>,
+    /// The request's place among those that the service is given at once.
+    pub(super) slot: Option<OwnedSemaphorePermit>,
+    pub(super) keepalive: Duration,
+    /// Whether another request may follow on it.
+    pub(super) reusable: bool,
+}
+
+impl Loan {
+    /// The response has come to its end.
+    pub(super) fn finish(self) {
+        if let (Lent::Exclusive(connection), true) = (self.lent, self.reusable) {
+            self.pool.put(self.pending.member(), connection, self.keepalive);
+        }
+    }
+
+    /// The response has broken off. `why` is a label.
+    pub(super) fn broke(&self, why: &'static str) {
+        let now = self.upstreams.millis(self.upstreams.clock.now().monotonic);
+        self.cluster.failed(self.pending.member(), now, why);
+    }
+
+    /// The wait for the next piece of the response took too long.
+    pub(super) fn stalled(&self, wait: Wait) {
+        self.cluster.metrics.timed_out(wait.as_str());
+        self.broke("timeout");
     }
 }

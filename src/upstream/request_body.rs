@@ -138,6 +138,25 @@ impl Fault {
     }
 }
 
+/// What was waited for in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    FirstByte,
+    Idle,
+    Total,
+}
+
+impl Wait {
+    /// The name of the timeout.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::FirstByte => "first_byte",
+            Self::Idle => "idle",
+            Self::Total => "total",
+        }
+    }
+}
+
 /// Watches a request leave.
 #[derive(Debug)]
 pub(super) struct Progress(Option<Arc<Shared>>);
@@ -145,7 +164,7 @@ pub(super) struct Progress(Option<Arc<Shared>>);
 impl Progress {
     /// Completes when the service has kept us waiting too long: `idle` without taking more of the body, or
     /// `first_byte` after its end.
-    pub(super) async fn stalled(&self, timeouts: &Timeouts) {
+    pub(super) async fn stalled(&self, timeouts: &Timeouts) -> Wait {
         if let Some(shared) = &self.0 {
             let mut seen = shared.polls.load(Ordering::Relaxed);
             let mut sent = std::pin::pin!(shared.sent.notified());
@@ -157,12 +176,13 @@ impl Progress {
                 let polls = shared.polls.load(Ordering::Relaxed);
                 let waits_for_client = shared.deadline.lock().unwrap_or_else(PoisonError::into_inner).is_some();
                 if polls == seen && !waits_for_client {
-                    return;
+                    return Wait::Idle;
                 }
                 seen = polls;
             }
         }
         tokio::time::sleep(timeouts.first_byte).await;
+        Wait::FirstByte
     }
 }
 
@@ -181,6 +201,13 @@ impl RequestBody {
     pub fn wait_for_service(&mut self) -> Option<Arc<GoAhead>> {
         let Content::Streamed(streamed) = &mut self.content else { return None };
         Some(Arc::clone(streamed.go_ahead.get_or_insert_default()))
+    }
+
+    /// Holds it back no longer.
+    pub(super) fn ask_for_it(&self) {
+        if let Content::Streamed(Streamed { go_ahead: Some(go_ahead), .. }) = &self.content {
+            go_ahead.open();
+        }
     }
 
     /// Whether it may end with trailers.

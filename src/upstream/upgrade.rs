@@ -3,9 +3,17 @@
 use std::sync::Arc;
 
 use http::{Request, Response, StatusCode, response};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
-use super::{RequestBody, SendError, UpstreamBody, UpstreamClient, connect};
+use super::attempts::OTHERS;
+use super::cluster::Tried;
+use super::connect::Purpose;
+use super::exchange::To;
+use super::member::Pending;
+use super::pool::Lent;
+use super::request_body::Wait;
+use super::{RequestBody, SendError, UpstreamBody, UpstreamClient};
 use crate::auth::Permit;
 use crate::limit::Admission;
 use crate::policy::Upstream;
@@ -33,14 +41,63 @@ impl UpstreamClient {
         _permit: &Permit,
         _admission: &Admission,
     ) -> Result<Upgrade, SendError> {
-        self.metrics.upstream_request(&upstream.name, "new");
-        let mut connection = connect::connect(upstream).await?;
-        let head = tokio::time::timeout(upstream.timeouts.first_byte, connection.sender.send_request(request)).await;
-        let mut response = head.map_err(|_| SendError::Timeout)?.map_err(SendError::Broken)?;
+        let cluster = &self.cluster(upstream)?;
+        let to = To { cluster, upstream, deadline: None };
+        let pass = self.pass(cluster)?;
+        let sent = self.ask_to_upgrade(request, to).await;
+        if let Some(pass) = pass {
+            self.settle(pass, &sent.as_ref().map(|(response, ..)| response.status()));
+        }
+        let (mut response, lent, pending) = sent?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Upgrade::Answered(self.receive(response, connection, upstream, false)));
+            return Ok(Upgrade::Answered(self.receive(response, lent, pending, to, false)));
         }
         let stream = hyper::upgrade::on(&mut response).await.map_err(SendError::Broken)?;
         Ok(Upgrade::Switched(response.into_parts().0, TokioIo::new(stream)))
+    }
+
+    /// Nothing is sent twice: an endpoint that cannot be connected to is all that another one can make up for.
+    async fn ask_to_upgrade(
+        &self,
+        request: Request<RequestBody>,
+        to: To<'_>,
+    ) -> Result<(Response<Incoming>, Lent, Pending), SendError> {
+        let To { cluster, upstream, .. } = to;
+        let mut tried = Tried::default();
+        let (mut lent, member) = loop {
+            let now = self.now();
+            let millis = self.upstreams.millis(now);
+            let index = cluster.choose(millis, self.next_turn(), tried);
+            let member = &cluster.members[index];
+            cluster.metrics.new.inc();
+            match self.dialer(cluster, upstream, now).connect(member, Purpose::Http1).await {
+                Ok(fresh) => break (self.pool.lend(member, fresh, upstream.keepalive), member),
+                Err(error) => {
+                    cluster.failed(member, self.upstreams.millis(self.now()), "connect");
+                    tried.add(index);
+                    if tried.count() > OTHERS || !cluster.has_other(millis, tried) {
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        let pending = member.begin();
+        let head = tokio::time::timeout(upstream.timeouts.first_byte, lent.send(request)).await;
+        let now = self.upstreams.millis(self.now());
+        match head {
+            Ok(Ok(response)) => {
+                cluster.answered(member, response.status(), now);
+                Ok((response, lent, pending))
+            }
+            Ok(Err(error)) => {
+                cluster.failed(member, now, "closed");
+                Err(SendError::Broken(error.into_error()))
+            }
+            Err(_) => {
+                cluster.metrics.timed_out(Wait::FirstByte.as_str());
+                cluster.failed(member, now, "timeout");
+                Err(SendError::Timeout)
+            }
+        }
     }
 }

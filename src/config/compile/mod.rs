@@ -11,6 +11,7 @@ mod limits;
 mod names;
 mod peers;
 mod process;
+mod resilience;
 mod routes;
 mod rules;
 mod upstreams;
@@ -58,7 +59,7 @@ pub(super) fn compile(
     let key_ids = KeyIds::new(findings);
     let compiler = Compiler {
         findings,
-        upstreams: upstreams::compile(config.upstreams, endpoint.as_ref(), &key_ids),
+        upstreams: upstreams::compile(config.upstreams, endpoint.as_ref(), &key_ids, findings),
         key_ids,
         limits: limits::compile(config.limits, findings),
         rules: RuleBook::new(config.rules, findings),

@@ -12,7 +12,8 @@ use crate::config::mistake::quoted;
 use crate::config::written::{self, Auth, PromptContext, RouteAssertion};
 use crate::context::Context;
 use crate::policy::{
-    Access, Endpoint, ErrorFormat, Inspect, Methods, PathPattern, Place, Route, RouteTable, Scopes, Timeouts, Upstream,
+    Access, ErrorFormat, Http2, Inspect, Methods, PathPattern, Place, Route, RouteTable, Scopes, Timeouts, Upstream,
+    UpstreamTls,
 };
 use crate::scan::{Action, Direction};
 
@@ -271,9 +272,18 @@ fn requests(written: &written::Route) -> Option<(Option<Box<str>>, PathPattern, 
 fn stand_in() -> Upstream {
     Upstream {
         name: "-".into(),
-        endpoint: Endpoint { host: "-".into(), port: 0 },
-        timeouts: Timeouts { connect: Duration::ZERO, first_byte: Duration::ZERO, idle: Duration::ZERO },
+        endpoints: Vec::new(),
+        tls: UpstreamTls::default(),
+        http2: Http2::Auto,
+        timeouts: Timeouts { connect: Duration::ZERO, first_byte: Duration::ZERO, idle: Duration::ZERO, total: None },
         keepalive: Duration::ZERO,
+        warm: 0,
+        resolve: Duration::ZERO,
+        max_concurrent: None,
+        eject: None,
+        breaker: None,
+        retries: None,
+        health: None,
         set_headers: Vec::new(),
         assertion: None,
     }

@@ -152,7 +152,7 @@ routes:
     assert_eq!((one.response.rules.rule_ids()[0].as_ref(), one.response.action), ("word", Action::Observe));
     assert_eq!((one.response.max_body, one.request.max_body), (1 << 20, 10 << 20));
     assert_eq!(one.response.content_types, [BodyClass::Json, BodyClass::Text]);
-    assert_eq!(one.upstream.endpoint.to_string(), "http://[::1]:80");
+    assert_eq!(one.upstream.endpoints[0].to_string(), "http://[::1]:80");
     assert_eq!(*one.credentials, [Place::Bearer]);
     assert_eq!(one.underscore_headers, ["my_header"]);
     assert_eq!((one.slow, one.format), (Duration::from_secs(2), ErrorFormat::Anthropic));
@@ -162,7 +162,7 @@ routes:
     let two = &compiled.policy.routes.routes()[1];
     assert_eq!((&two.access, two.echo_identity), (&Access::Public, false));
     assert_eq!(two.slow, Duration::from_secs(1));
-    assert_eq!(two.upstream.endpoint.to_string(), "http://ai_service:8000");
+    assert_eq!(two.upstream.endpoints[0].to_string(), "http://ai_service:8000");
     assert_eq!(two.upstream.keepalive, Duration::ZERO);
     let headers = &two.upstream.set_headers;
     assert_eq!((headers[1].0.as_str(), headers[1].1.as_bytes()), ("authorization", &b"s3cret"[..]));
@@ -239,10 +239,13 @@ fn an_override_takes_the_place_of_every_endpoint() {
         compile_text("f", &text, Path::new(""), &env, &overrides)
     };
     let compiled = compile("http://127.0.0.1:4711").unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    assert_eq!(route(&compiled).upstream.endpoint.to_string(), "http://127.0.0.1:4711");
+    assert_eq!(route(&compiled).upstream.endpoints[0].to_string(), "http://127.0.0.1:4711");
     let mistakes = compile("nonsense/").expect_err("no endpoint");
     let told: Vec<String> = mistakes.iter().map(told).collect();
-    assert_eq!(told, ["the endpoint override `nonsense/`: expected `http://host:port`"]);
+    assert_eq!(
+        told,
+        ["the endpoint override `nonsense/`: expected `http://host:port`, `https://host:port` or `unix:/path`"]
+    );
 }
 
 #[test]

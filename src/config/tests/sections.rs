@@ -51,25 +51,52 @@ fn upstreams() {
     for (body, expected) in [
         (
             "endpoints: [a:80]",
-            "1:30 upstreams.ai.endpoints[0]: expected `http://host:port` | did you mean `http://a:80`?",
+            "1:30 upstreams.ai.endpoints[0]: expected `http://host:port`, `https://host:port` or `unix:/path` | did you mean `http://a:80`?",
         ),
-        ("endpoints: []", "1:29 upstreams.ai.endpoints: expected one endpoint, found an empty list"),
-        ("endpoints: [http://a, http://b]", "1:40 upstreams.ai.endpoints[1]: several endpoints are not supported yet"),
-        ("endpoints: [https://a]", "1:30 upstreams.ai.endpoints[0]: `https://` endpoints are not supported yet"),
-        ("endpoints: [unix:/a]", "1:30 upstreams.ai.endpoints[0]: `unix:` endpoints are not supported yet"),
+        ("endpoints: []", "1:29 upstreams.ai.endpoints: expected at least one endpoint, found an empty list"),
+        (
+            "endpoints: [unix:/a/]",
+            "1:30 upstreams.ai.endpoints[0]: expected the path of a socket file, such as `unix:/run/app.sock`",
+        ),
+        ("endpoints: [http://a, http://a:80]", "1:40 upstreams.ai.endpoints[1]: is listed twice"),
         (
             "endpoints: [http://a/api]",
             "1:30 upstreams.ai.endpoints[0]: an endpoint has no path or query: requests keep their own",
         ),
-        ("endpoints: [http://a:0]", "1:30 upstreams.ai.endpoints[0]: expected `http://host:port`"),
+        (
+            "endpoints: [https://a:0]",
+            "1:30 upstreams.ai.endpoints[0]: expected `http://host:port`, `https://host:port` or `unix:/path`",
+        ),
         (
             "endpoints: [\"http://a@b\"]",
             "1:30 upstreams.ai.endpoints[0]: an endpoint has no user or password | what the service wants to see goes into `headers: {set: …}`",
         ),
-        ("endpoints: http://a, tls: {}", "1:39 upstreams.ai.tls: `tls` is not supported yet"),
         (
-            "endpoints: http://a, max_concurrent: 5",
-            "1:55 upstreams.ai.max_concurrent: a limit of concurrent requests is not supported yet | write `0`, no limit",
+            "endpoints: http://a, tls: {server_name: b}",
+            "1:44 upstreams.ai.tls: no endpoint is `https://`, so `tls` would mean nothing",
+        ),
+        (
+            "endpoints: http://a, http2: maybe",
+            "1:46 upstreams.ai.http2: expected `auto`, true or false, found the text `maybe`",
+        ),
+        (
+            "endpoints: http://a, queue: {max: 5}",
+            "1:46 upstreams.ai.queue: without `max_concurrent` nobody waits, so `queue` would mean nothing | add `max_concurrent`, the number of requests that the service is given at once",
+        ),
+        (
+            "endpoints: http://a, eject: {for: 10m}",
+            "1:52 upstreams.ai.eject.for: `for` is longer than `max_for`, the longest time that it is doubled to",
+        ),
+        ("endpoints: http://a, eject: on", "1:46 upstreams.ai.eject: expected one of `off`, found the text `on`"),
+        ("endpoints: http://a, health: {}", "1:47 upstreams.ai.health: `path` is missing"),
+        ("endpoints: http://a, health: {path: a}", "1:54 upstreams.ai.health.path: expected a path such as `/healthz`"),
+        (
+            "endpoints: http://a, breaker: {failures: 0}",
+            "1:59 upstreams.ai.breaker.failures: zero is not a bound: expected 1 to 1000",
+        ),
+        (
+            "endpoints: http://a, retries: {budget: 101}",
+            "1:57 upstreams.ai.retries.budget: expected 1 to 100, found the number 101",
         ),
         (
             "endpoints: http://a, headers: {set: {X_Org-Code: a}}",

@@ -9,6 +9,7 @@ mod kinde;
 mod limits;
 mod peers;
 mod process;
+mod resilience;
 mod routes;
 mod rules;
 mod serve;
@@ -22,6 +23,7 @@ pub(super) use kinde::{Kinde, KindeAuth, origin};
 pub(super) use limits::Limit;
 pub(super) use peers::RouteCors;
 pub(super) use process::ProcessSection;
+pub(super) use resilience::{Breaker, Eject, Health, Queue, Retries};
 pub(super) use routes::{Auth, Defaults, Inspect, Route, Scopes};
 pub(super) use rules::Rule;
 pub(super) use serve::Serve;
@@ -134,7 +136,13 @@ pub(super) fn all_keys() -> Vec<(&'static str, &'static Keys)> {
         ("shutdown", &process::SHUTDOWN),
         ("usage", &process::USAGE),
         ("upstreams.NAME", &upstreams::UPSTREAM),
+        ("upstreams.NAME.tls", &upstreams::TLS),
         ("upstreams.NAME.timeouts", &upstreams::TIMEOUTS),
+        ("upstreams.NAME.queue", &resilience::QUEUE),
+        ("upstreams.NAME.eject", &resilience::EJECT),
+        ("upstreams.NAME.breaker", &resilience::BREAKER),
+        ("upstreams.NAME.retries", &resilience::RETRIES),
+        ("upstreams.NAME.health", &resilience::HEALTH),
         ("upstreams.NAME.headers", &upstreams::HEADERS),
         ("upstreams.NAME.assertion", &assertion::ASSERTION),
         ("upstreams.NAME.assertion.previous", &assertion::PREVIOUS),

@@ -12,8 +12,8 @@ use crate::config::process::UsageOutput;
 use crate::config::secret::secret;
 use crate::config::section::{Keys, Section};
 use crate::config::value::{Value, YEAR};
-use crate::listener::{CertificateFiles, TlsSpec};
-use crate::policy::SecretString;
+use crate::listener::TlsSpec;
+use crate::policy::{CertificateFiles, SecretString};
 
 pub(super) const LISTEN: Keys = Keys {
     known: &["address", "max_connections", "max_header_bytes", "max_streams", "timeouts", "tls", "proxy_protocol"],
@@ -146,13 +146,13 @@ pub(super) fn tls(value: &Value<'_>) -> Option<TlsSpec> {
     }
 }
 
-fn certificate(section: &Section<'_>) -> Option<CertificateFiles> {
+pub(super) fn certificate(section: &Section<'_>) -> Option<CertificateFiles> {
     let (cert, key) = (section.required("cert", file), section.required("key", file));
     Some(CertificateFiles { cert: cert.given()?, key: key.given()? })
 }
 
 /// Reads `{file: PATH}` of a file that is read again when it changes.
-fn file(value: &Value<'_>) -> Option<PathBuf> {
+pub(super) fn file(value: &Value<'_>) -> Option<PathBuf> {
     let section = Section::open(value, &FILE)?;
     section.required("file", path).given()
 }

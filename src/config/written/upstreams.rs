@@ -5,76 +5,138 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use super::assertion::Assertion;
-use super::process::{located, timeout};
+use super::process::{certificate, file, located, timeout};
+use super::resilience::{Breaker, Eject, Health, MANY, Queue, Retries};
 use crate::config::address;
-use crate::config::field::Field;
+use crate::config::field::{At, Field};
 use crate::config::header_name::reserved;
 use crate::config::secret::secret;
 use crate::config::section::{Keys, Section};
 use crate::config::value::{Value, YEAR};
-use crate::policy::Endpoint;
+use crate::policy::{Endpoint, Http2, MAX_ENDPOINTS, UpstreamTls};
+use crate::upstream::check_tls;
 
 pub(super) const UPSTREAM: Keys = Keys {
-    known: &["endpoints", "timeouts", "keepalive", "max_concurrent", "headers", "assertion"],
-    later: &["balance", "breaker", "health", "http2", "retries", "tls"],
+    known: &[
+        "endpoints",
+        "tls",
+        "http2",
+        "timeouts",
+        "keepalive",
+        "warm",
+        "resolve",
+        "max_concurrent",
+        "queue",
+        "eject",
+        "breaker",
+        "retries",
+        "health",
+        "headers",
+        "assertion",
+    ],
+    later: &[],
 };
-pub(super) const TIMEOUTS: Keys = Keys { known: &["connect", "first_byte", "idle"], later: &["total"] };
+pub(super) const TLS: Keys = Keys { known: &["ca", "server_name", "cert", "key"], later: &[] };
+pub(super) const TIMEOUTS: Keys = Keys { known: &["connect", "first_byte", "idle", "total"], later: &[] };
 pub(super) const HEADERS: Keys = Keys { known: &["set"], later: &[] };
 
 /// One entry of `upstreams`.
 pub(crate) struct Upstream {
-    pub endpoint: Field<Endpoint>,
+    pub endpoints: Field<Vec<At<Endpoint>>>,
+    pub tls: Field<UpstreamTls>,
+    pub http2: Field<Http2>,
+    pub timeouts: Timeouts,
+    pub keepalive: Field<Duration>,
+    pub warm: Field<u64>,
+    pub resolve: Field<Duration>,
+    /// Zero is no limit.
+    pub max_concurrent: Field<u64>,
+    pub queue: Field<Queue>,
+    pub eject: Field<Option<Eject>>,
+    pub breaker: Field<Breaker>,
+    pub retries: Field<Retries>,
+    pub health: Field<Health>,
+    pub set_headers: Vec<(HeaderName, HeaderValue)>,
+    pub assertion: Field<Assertion>,
+}
+
+/// `timeouts` of an upstream.
+#[derive(Default)]
+pub(crate) struct Timeouts {
     pub connect: Field<Duration>,
     pub first_byte: Field<Duration>,
     pub idle: Field<Duration>,
-    pub keepalive: Field<Duration>,
-    pub set_headers: Vec<(HeaderName, HeaderValue)>,
-    pub assertion: Field<Assertion>,
+    pub total: Field<Duration>,
 }
 
 impl Upstream {
     pub fn read(value: &Value<'_>) -> Option<Self> {
         let section = Section::open(value, &UPSTREAM)?;
-        let (connect, first_byte, idle) = section
-            .section("timeouts", &TIMEOUTS, |timeouts| {
-                (
-                    timeouts.field("connect", timeout),
-                    timeouts.field("first_byte", timeout),
-                    timeouts.field("idle", timeout),
-                )
-            })
-            .unwrap_or((Field::Missing, Field::Missing, Field::Missing));
-        if let Some(max_concurrent) = section.get("max_concurrent") {
-            unlimited(max_concurrent);
-        }
+        let timeouts = section.section("timeouts", &TIMEOUTS, |timeouts| Timeouts {
+            connect: timeouts.field("connect", timeout),
+            first_byte: timeouts.field("first_byte", timeout),
+            idle: timeouts.field("idle", timeout),
+            total: timeouts.field("total", timeout),
+        });
         Some(Self {
-            endpoint: section.required("endpoints", endpoint),
-            connect,
-            first_byte,
-            idle,
+            endpoints: section.required("endpoints", endpoints),
+            tls: section.field("tls", tls),
+            http2: section.field("http2", http2),
+            timeouts: timeouts.unwrap_or_default(),
             // Zero is a bound: a connection is used once.
             keepalive: section.field("keepalive", |value| value.duration(Duration::ZERO..=YEAR)),
+            warm: section.field("warm", |value| value.count(0..=100)),
+            resolve: section.field("resolve", |value| value.duration(Duration::from_secs(1)..=YEAR)),
+            max_concurrent: section.field("max_concurrent", |value| value.count(0..=MANY)),
+            queue: section.field("queue", Queue::read),
+            eject: section.field("eject", Eject::read),
+            breaker: section.field("breaker", Breaker::read),
+            retries: section.field("retries", Retries::read),
+            health: section.field("health", Health::read),
             set_headers: section.section("headers", &HEADERS, set_headers).unwrap_or_default(),
             assertion: section.field("assertion", Assertion::read),
         })
     }
 }
 
-fn endpoint(value: &Value<'_>) -> Option<Endpoint> {
-    let mut list = value.list(|item| located(item, "an endpoint `http://host:port`", address::endpoint))?;
-    match (list.pop(), list.is_empty()) {
-        (Some(only), true) => Some(only.value),
-        (Some(second), false) => value.refuse(second.spot.mistake("several endpoints are not supported yet")),
-        (None, _) => value.refuse(value.mistake("expected one endpoint, found an empty list")),
+fn endpoints(value: &Value<'_>) -> Option<Vec<At<Endpoint>>> {
+    const EXPECTED: &str = "an endpoint such as `http://host:port`";
+    let base_dir = value.context.base_dir;
+    let list = value.set(|item| located(item, EXPECTED, |text| address::endpoint(text, base_dir)))?;
+    match list.get(MAX_ENDPOINTS) {
+        Some(further) => {
+            value.refuse(further.spot.mistake(format!("an upstream has at most {MAX_ENDPOINTS} endpoints")))
+        }
+        None if list.is_empty() => value.refuse(value.mistake("expected at least one endpoint, found an empty list")),
+        None => Some(list),
     }
 }
 
-fn unlimited(value: &Value<'_>) -> Option<()> {
-    match value.count(0..=u64::MAX)? {
-        0 => Some(()),
-        _ => value
-            .refuse(value.mistake("a limit of concurrent requests is not supported yet").help("write `0`, no limit")),
+fn tls(value: &Value<'_>) -> Option<UpstreamTls> {
+    let section = Section::open(value, &TLS)?;
+    let ca = section.field("ca", file);
+    let server_name =
+        section.field("server_name", |value| located(value, "the name in the certificate", address::server_name));
+    let own = section.get("cert").or_else(|| section.get("key")).is_some();
+    let certificate = own.then(|| certificate(&section));
+    if matches!(ca, Field::Broken) || matches!(server_name, Field::Broken) || matches!(certificate, Some(None)) {
+        return None;
     }
+    let spec = UpstreamTls { ca: ca.given(), server_name: server_name.given(), certificate: certificate.flatten() };
+    match check_tls(&spec) {
+        Ok(()) => Some(spec),
+        Err(why) => value.refuse(value.mistake(why)),
+    }
+}
+
+/// `true`, `false` or `auto`.
+fn http2(value: &Value<'_>) -> Option<Http2> {
+    match value.as_text() {
+        Some("auto") => return Some(Http2::Auto),
+        Some(_) => return value.wrong_type("`auto`, true or false"),
+        None => {}
+    }
+    value.boolean().map(|always| if always { Http2::Always } else { Http2::Never })
 }
 
 fn set_headers(section: &Section<'_>) -> Vec<(HeaderName, HeaderValue)> {

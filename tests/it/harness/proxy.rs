@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use keyward::config::{self, Compiled, Mistakes, Overrides};
 use keyward::keys::{KeyPrefix, NewKey, Peppers, PostgresSpec, Store, StorePlace, SystemRandom};
 use keyward::server::{Server, Stopped};
 use keyward::time::Clock;
+use keyward::upstream::{Resolve, SystemResolver};
 use tempfile::TempDir;
 
 use super::client::Request;
@@ -29,7 +31,9 @@ routes: [{id: all, path: /**, scopes: []}]
 
 /// A proxy in the making.
 pub struct ProxyBuilder {
-    origin: SocketAddr,
+    /// What takes the place of the endpoints in the configuration; `None` leaves them.
+    origin: Option<SocketAddr>,
+    resolver: Arc<dyn Resolve>,
     base: String,
     rest: String,
     files: Vec<(String, String)>,
@@ -52,7 +56,7 @@ pub struct Proxy {
     dir: TempDir,
     place: StorePlace,
     base: String,
-    origin: SocketAddr,
+    origin: Option<SocketAddr>,
 }
 
 /// The scopes of the keys that every proxy has.
@@ -71,7 +75,8 @@ impl Proxy {
     /// A proxy before a service that is no [`Origin`].
     pub fn builder_to(origin: SocketAddr) -> ProxyBuilder {
         ProxyBuilder {
-            origin,
+            origin: Some(origin),
+            resolver: Arc::new(SystemResolver),
             files: Vec::new(),
             base: BASE.to_owned(),
             rest: OPEN_ROUTES.to_owned(),
@@ -162,6 +167,18 @@ impl ProxyBuilder {
         self
     }
 
+    /// An upstream with these options, endpoints included, instead of an [`Origin`].
+    pub fn upstream(mut self, options: &str) -> Self {
+        self.origin = None;
+        self.base("endpoints: ['http://127.0.0.1:1']", options)
+    }
+
+    /// Who answers for the names of endpoints.
+    pub fn resolver(mut self, resolver: Arc<dyn Resolve>) -> Self {
+        self.resolver = resolver;
+        self
+    }
+
     /// A file beside the configuration, such as a secret.
     pub fn file(mut self, name: &str, text: &str) -> Self {
         self.files.push((name.to_owned(), text.to_owned()));
@@ -195,7 +212,8 @@ impl ProxyBuilder {
         let place = self.postgres.unwrap_or_else(|| StorePlace::File(dir.path().join("keys.db")));
         let (_, org_key) = create_key(&place, &self.clock, Some("org_customer_abc"), None, &SCOPES);
         let (_, user_key) = create_key(&place, &self.clock, None, Some("kp_1234567890"), &SCOPES);
-        let server = Server::start(compiled, self.workers, self.clock.clone()).await.expect("the server starts");
+        let server = Server::start_with(compiled, self.workers, self.clock.clone(), self.resolver).await;
+        let server = server.expect("the server starts");
         let addresses = server.addresses().clone();
         Proxy {
             address: addresses.proxy[0],
@@ -212,8 +230,8 @@ impl ProxyBuilder {
     }
 }
 
-fn compile(text: &str, dir: &std::path::Path, origin: SocketAddr) -> Result<Compiled, Mistakes> {
-    let overrides = Overrides { endpoint: Some(format!("http://{origin}")) };
+fn compile(text: &str, dir: &std::path::Path, origin: Option<SocketAddr>) -> Result<Compiled, Mistakes> {
+    let overrides = Overrides { endpoint: origin.map(|origin| format!("http://{origin}")) };
     config::compile_text("test.yaml", text, dir, &|_| None, &overrides)
 }
 

@@ -1,0 +1,176 @@
+//! The attempts that one request gets.
+//!
+//! Enters: a request and the cluster that it goes to. Leaves: the head of an answer, or why there is none.
+//!
+//! A request is sent again only if no byte of an answer has come, and
+//! * nothing of it was sent, or the service says that it has not begun with it; or
+//! * the connection had been used before and closed: at once, or the request is idempotent; or
+//! * `retries` allows it, the request is idempotent and the budget has an attempt left.
+//!
+//! What was sent of it must be held whole.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+
+use super::cluster::{Cluster, Tried};
+use super::connect::{Dialer, Purpose};
+use super::exchange::{Failed, Replay, To, expiry};
+use super::member::Member;
+use super::pool::Lent;
+use super::request_body::Wait;
+use super::standing::doubled;
+use super::{RequestBody, SendError, UpstreamBody, UpstreamClient, http2};
+use crate::policy::Upstream;
+
+/// A connection that the service had closed before our request reached it tells so within this time.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// Other endpoints that a request is taken to of which nothing was sent, where `retries` does not say how many.
+pub(super) const OTHERS: u32 = 2;
+
+impl UpstreamClient {
+    pub(super) async fn attempts(
+        &self,
+        mut request: Request<RequestBody>,
+        to: To<'_>,
+    ) -> Result<Response<UpstreamBody>, SendError> {
+        let To { cluster, upstream, .. } = to;
+        let fault = request.body().fault();
+        let idempotent = request.method().is_idempotent();
+        let budget = cluster.budget.as_deref();
+        if let Some(budget) = budget {
+            budget.earn();
+        }
+        let most = budget.map_or(OTHERS, |budget| budget.rule.attempts);
+        let (mut tried, mut retries) = (Tried::default(), 0);
+        let mut same = None;
+        loop {
+            let now = self.now();
+            let millis = self.upstreams.millis(now);
+            let is_again = same.is_some();
+            let index = same.take().unwrap_or_else(|| cluster.choose(millis, self.next_turn(), tried));
+            let member = &cluster.members[index];
+            let pooled = if is_again { None } else { self.pool.checkout(member, now) };
+            let was_pooled = pooled.is_some();
+            let is_http2 = pooled.as_ref().is_some_and(Lent::is_http2);
+            let replay = (was_pooled || http2::is_likely(upstream, member) || (idempotent && budget.is_some()))
+                .then(|| Replay::of(&request))
+                .flatten();
+            if !is_again {
+                if was_pooled { &cluster.metrics.reused } else { &cluster.metrics.new }.inc();
+            }
+            let lent = match pooled {
+                Some(lent) => Ok(lent),
+                None => tokio::select! {
+                    biased;
+                    lent = self.connect(member, to, now) => lent,
+                    () = expiry(to.deadline) => {
+                        cluster.metrics.timed_out(Wait::Total.as_str());
+                        return Err(SendError::Timeout);
+                    }
+                },
+            };
+            let failed = match lent {
+                Err(error) => Failed::Unsent(Box::new(request), error),
+                Ok(lent) => match self.exchange(lent, request, member, to).await {
+                    Ok(response) => {
+                        cluster.answered(member, response.status(), millis);
+                        return Ok(response);
+                    }
+                    Err(failed) => failed,
+                },
+            };
+            // A fault of the client's side explains whatever else went wrong.
+            if let Some(fault) = fault.take() {
+                return Err(SendError::Request(fault));
+            }
+            if was_pooled {
+                // The service closed what was idle: that is no failure of it.
+                let closed_before = match &failed {
+                    Failed::Unsent(..) | Failed::Unprocessed(_) => true,
+                    Failed::Closed(_) => idempotent || (!is_http2 && !self.has_passed(AT_ONCE, now)),
+                    Failed::Silent | Failed::Final(_) => false,
+                };
+                if closed_before {
+                    request = whole(failed, replay)?;
+                    cluster.metrics.resent.inc();
+                    same = Some(index);
+                    continue;
+                }
+            }
+            let now = self.upstreams.millis(self.now());
+            if !matches!(failed, Failed::Unprocessed(_)) {
+                cluster.failed(member, now, failed.why());
+            }
+            tried.add(index);
+            let has_other = cluster.has_other(now, tried);
+            let may = match &failed {
+                // Without `retries`, asking the same endpoint once more is not worth the wait.
+                Failed::Unsent(..) => has_other || budget.is_some(),
+                Failed::Unprocessed(_) => true,
+                Failed::Closed(_) => idempotent && budget.is_some(),
+                // Who does not answer would not answer to the same question.
+                Failed::Silent => idempotent && budget.is_some() && has_other,
+                Failed::Final(_) => false,
+            };
+            if !may || retries >= most {
+                return Err(failed.error());
+            }
+            if matches!(failed, Failed::Closed(_) | Failed::Silent) && !budget.is_some_and(|budget| budget.spend()) {
+                cluster.metrics.retries_denied.inc();
+                return Err(failed.error());
+            }
+            cluster.metrics.retried(failed.why());
+            request = whole(failed, replay)?;
+            if let (false, Some(budget)) = (has_other, budget) {
+                tokio::time::sleep(doubled(budget.rule.backoff, retries)).await;
+            }
+            retries += 1;
+        }
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.upstreams.clock.now().monotonic
+    }
+
+    fn has_passed(&self, time: Duration, since: Instant) -> bool {
+        self.now().saturating_duration_since(since) > time
+    }
+
+    /// A new connection. Where requests share connections, whoever comes while one is made waits for it.
+    async fn connect(&self, member: &Member, to: To<'_>, now: Instant) -> Result<Lent, SendError> {
+        let To { cluster, upstream, .. } = to;
+        let dialer = self.dialer(cluster, upstream, now);
+        if !http2::is_likely(upstream, member) {
+            let fresh = dialer.connect(member, Purpose::Requests).await?;
+            return Ok(self.pool.lend(member, fresh, upstream.keepalive));
+        }
+        let connecting = self.pool.connecting(member);
+        let turn = tokio::time::timeout(upstream.timeouts.connect, connecting.lock()).await;
+        let Ok(_turn) = turn else {
+            let why = format!("cannot connect to {}: others are trying", member.endpoint);
+            return Err(SendError::Unreachable(io::Error::new(io::ErrorKind::TimedOut, why)));
+        };
+        if let Some(lent) = self.pool.checkout(member, now) {
+            return Ok(lent);
+        }
+        let fresh = dialer.connect(member, Purpose::Requests).await?;
+        Ok(self.pool.lend(member, fresh, upstream.keepalive))
+    }
+
+    pub(super) fn dialer<'a>(&'a self, cluster: &'a Cluster, upstream: &'a Upstream, now: Instant) -> Dialer<'a> {
+        let resolver = &*self.upstreams.resolver;
+        Dialer { cluster, resolver, timeouts: &upstream.timeouts, now: self.upstreams.millis(now) }
+    }
+}
+
+/// The request that is sent again, or the error where there is none.
+fn whole(failed: Failed, replay: Option<Replay>) -> Result<Request<RequestBody>, SendError> {
+    match (failed, replay) {
+        (Failed::Unsent(request, _), _) => Ok(*request),
+        (_, Some(replay)) => Ok(replay.request()),
+        (failed, None) => Err(failed.error()),
+    }
+}
