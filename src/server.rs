@@ -15,7 +15,7 @@ use crate::config::{Address, Compiled, ListenAddress, MAX_HEADERS, Mistakes, Pro
 use crate::key_service::{self, Service, Tokens};
 use crate::keys::{KeyPrefix, Peppers, Store};
 use crate::limit::Limiter;
-use crate::listener::{self, ConnectionLimits, Listener, Phase, Protocols, Tls, Workers};
+use crate::listener::{self, ConnectionLimits, Listener, Phase, Protocols, ProxyProtocol, Tls, Workers};
 use crate::observe::{Metrics, UsageSink};
 use crate::pipeline::{self, Pipeline};
 use crate::time::Clock;
@@ -142,6 +142,10 @@ impl Server {
             max_header_bytes: process.max_header_bytes,
             max_headers: MAX_HEADERS,
             max_streams: process.max_streams,
+            proxy_protocol: (!process.proxy_protocol.is_empty()).then(|| {
+                let failures = metrics.proxy_protocol_failures.clone();
+                Arc::new(ProxyProtocol { peers: process.proxy_protocol.clone(), failures })
+            }),
             handshake_timeout: process.handshake_timeout,
             header_timeout: process.header_timeout,
             write_timeout: process.write_timeout,
@@ -192,6 +196,7 @@ impl Server {
                 tokio::spawn(Arc::clone(tls).follow());
             }
             let listener = Listener::Tcp(listener);
+            let limits = ConnectionLimits { proxy_protocol: None, ..limits };
             tasks.spawn(listener::serve(listener, tls, limits, serve.max_connections, phases, service));
         }
         let readiness = Readiness::new(trouble, Arc::clone(&upstreams));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::key_service::Tokens;
 use crate::listener::TlsSpec;
 use crate::policy::SecretString;
@@ -24,6 +26,8 @@ pub struct Process {
     pub listen: Vec<ListenAddress>,
     /// Of the TCP listeners; Unix sockets stay in the clear.
     pub tls: Option<TlsSpec>,
+    /// Peers that begin each connection with a PROXY header.
+    pub proxy_protocol: Vec<IpNet>,
     pub max_connections: usize,
     /// The whole head of a request.
     pub max_header_bytes: usize,
@@ -57,8 +61,10 @@ impl Process {
             let timeouts = [*handshake_timeout, *header_timeout, *body_timeout, *write_timeout];
             (*max_connections, *max_header_bytes, *max_streams, timeouts)
         };
+        let sockets = self.listen == other.listen && self.tls == other.tls;
+        let same_listen = sockets && self.proxy_protocol == other.proxy_protocol && listen(self) == listen(other);
         [
-            ("listen", self.listen == other.listen && self.tls == other.tls && listen(self) == listen(other)),
+            ("listen", same_listen),
             ("shutdown", self.grace == other.grace),
             ("admin", self.admin == other.admin),
             ("health", self.health == other.health),

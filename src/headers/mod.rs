@@ -8,10 +8,12 @@
 
 mod hop;
 mod provenance;
+mod trailers;
 mod trusted;
 
 pub use hop::{join_cookies, remove_hop_by_hop};
 pub use provenance::{Provenance, Scheme};
+pub use trailers::{Announced, Way, keep_listed};
 pub use trusted::{
     NameClass, classify, echo_identity, names, remove_trusted, remove_underscored, stamp_identity, strip_response,
 };

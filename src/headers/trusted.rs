@@ -42,6 +42,10 @@ pub fn classify(name: &str) -> NameClass {
     }
     match &*buffer {
         b"x-org-code" | b"x-user-id" => NameClass::Identity,
+        // What proxies that end TLS say of a client's certificate (RFC 9440, and before it each its own way).
+        b"client-cert" | b"client-cert-chain" | b"x-arr-clientcert" | b"x-client-verify" | b"x-client-dn" => {
+            NameClass::Identity
+        }
         b"auth-type"
         | b"document-root"
         | b"document-uri"
@@ -99,7 +103,18 @@ fn fold(byte: &u8) -> u8 {
 }
 
 fn classify_prefix(folded: &[u8]) -> NameClass {
-    if folded.starts_with(b"x-key-") || folded.starts_with(b"x-keyward-") {
+    const IDENTITY: [&[u8]; 9] = [
+        b"x-key-",
+        b"x-keyward-",
+        b"ssl-client-",
+        b"x-ssl-client-",
+        b"x-client-cert",
+        b"x-forwarded-client-cert",
+        b"x-forwarded-tls-client-cert",
+        b"x-forwarded-ssl-client-",
+        b"x-amzn-mtls-clientcert",
+    ];
+    if IDENTITY.iter().any(|prefix| folded.starts_with(prefix)) {
         NameClass::Identity
     } else if folded.starts_with(b"wsgi-") {
         NameClass::Interpreter
@@ -177,6 +192,12 @@ mod tests {
             ("X-HTTP-Method_Override", NameClass::Interpreter),
             ("X_Forwarded_For", NameClass::Provenance),
             ("x-forwarded-prefix", NameClass::Provenance),
+            ("X-Forwarded-Client-Cert", NameClass::Identity),
+            ("X_Forwarded_Tls_Client_Cert_Info", NameClass::Identity),
+            ("Client-Cert", NameClass::Identity),
+            ("X-SSL-Client-Subject-DN", NameClass::Identity),
+            ("X-Amzn-Mtls-Clientcert-Leaf", NameClass::Identity),
+            ("x-client-ip", NameClass::Provenance),
             ("Forwarded", NameClass::Provenance),
             ("X-Forwarded", NameClass::Provenance),
             ("x.org.code", NameClass::Identity),

@@ -14,9 +14,10 @@ use tokio::sync::watch;
 
 use super::h2;
 use super::io::{Io, Transport, Version};
+use super::proxy_protocol::{ProxyProtocol, read_source};
 use super::socket::Accepted;
 use super::stall::Patient;
-use super::tls::Tls;
+use super::tls::{self, Tls};
 use super::worker::{OpenGuard, Phase, reached};
 use crate::pipeline::{Peer, Pipeline, Scheme, Switch};
 use crate::upstream::UpstreamClient;
@@ -29,7 +30,9 @@ pub struct ConnectionLimits {
     pub max_headers: usize,
     /// Requests that one HTTP/2 connection may have open.
     pub max_streams: u32,
-    /// For the TLS handshake.
+    /// Who begins with a PROXY header, if anybody does.
+    pub proxy_protocol: Option<Arc<ProxyProtocol>>,
+    /// For the PROXY header, and for the TLS handshake.
     pub handshake_timeout: Duration,
     /// To read a request head, the wait for its first byte on a kept connection included.
     pub header_timeout: Duration,
@@ -65,7 +68,7 @@ pub(super) async fn begin(
     tls: Option<&Tls>,
     limits: &ConnectionLimits,
 ) -> Option<(Io, Peer, Version)> {
-    let (transport, address) = match accepted {
+    let (mut transport, mut address) = match accepted {
         Accepted::Tcp(stream, peer) => {
             let stream = tokio::net::TcpStream::from_std(stream).ok()?;
             // An event must leave when it is written.
@@ -77,6 +80,18 @@ pub(super) async fn begin(
             (Transport::Unix(stream), IpAddr::V4(Ipv4Addr::LOCALHOST))
         }
     };
+    if let Some(proxy_protocol) = limits.proxy_protocol.as_ref().filter(|spoken| spoken.is_spoken_by(address)) {
+        let read = tokio::time::timeout(limits.handshake_timeout, read_source(&mut transport)).await;
+        let source = read
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(|error| {
+                proxy_protocol.failures.inc();
+                tracing::debug!(peer = %address, %error, "the PROXY header cannot be read");
+            })
+            .ok()?;
+        address = source.unwrap_or(address);
+    }
+    let mut certificate = Arc::default();
     let (mut io, scheme, agreed) = match (transport, tls) {
         (Transport::Tcp(stream), Some(tls)) => {
             let shaken = tokio::time::timeout(limits.handshake_timeout, tls.accept(stream)).await;
@@ -87,6 +102,7 @@ pub(super) async fn begin(
                     tracing::debug!(peer = %address, %error, "TLS handshake failed");
                 })
                 .ok()?;
+            certificate = tls::client_names(&stream);
             (Io::new(Transport::Tls(Box::new(stream))), Scheme::Https, agreed)
         }
         (transport, _) => (Io::new(transport), Scheme::Http, None),
@@ -95,7 +111,7 @@ pub(super) async fn begin(
         Some(version) => version,
         None => tokio::time::timeout(limits.header_timeout, io.version()).await.ok()?.ok()??,
     };
-    Some((io, Peer { address, scheme }, version))
+    Some((io, Peer { address, scheme, certificate }, version))
 }
 
 async fn serve_http1(
@@ -106,10 +122,12 @@ async fn serve_http1(
     limits: ConnectionLimits,
     mut phase: watch::Receiver<Phase>,
 ) {
+    let address = peer.address;
     let switch = Arc::new(Switch::default());
     let switched = Arc::clone(&switch);
     let service = service_fn(move |request| {
         let (pipeline, upstreams, switch) = (Arc::clone(&pipeline), Arc::clone(&upstreams), Arc::clone(&switch));
+        let peer = peer.clone();
         Box::pin(async move { Ok::<_, Infallible>(pipeline.serve(request, peer, &upstreams, &switch).await) })
     });
     let mut connection = http1::Builder::new()
@@ -141,7 +159,7 @@ async fn serve_http1(
         // A response that broke off must look broken: no orderly end.
         Err(error) if error.is_user() || error.is_body_write_aborted() => {}
         Err(error) => {
-            tracing::debug!(peer = %peer.address, %error, "connection ended");
+            tracing::debug!(peer = %address, %error, "connection ended");
             connection.into_parts().io.into_inner().into_inner().linger().await;
         }
     }

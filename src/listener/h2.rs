@@ -41,10 +41,11 @@ pub(super) async fn serve(
     limits: ConnectionLimits,
     mut phase: watch::Receiver<Phase>,
 ) {
+    let address = peer.address;
     let streams = Streams::default();
     let tracked = streams.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let (pipeline, upstreams) = (Arc::clone(&pipeline), Arc::clone(&upstreams));
+        let (pipeline, upstreams, peer) = (Arc::clone(&pipeline), Arc::clone(&upstreams), peer.clone());
         let stream = tracked.begin();
         async move {
             // Only HTTP/1.1 changes its protocol.
@@ -65,7 +66,7 @@ pub(super) async fn serve(
         tokio::select! {
             ended = &mut connection => {
                 if let Err(error) = ended {
-                    tracing::debug!(peer = %peer.address, %error, "connection ended");
+                    tracing::debug!(peer = %address, %error, "connection ended");
                 }
                 return;
             }
@@ -74,7 +75,7 @@ pub(super) async fn serve(
             // All have ended, and the client does not take what is left of them.
             () = streams.idle_for(limits.write_timeout), if ending => return,
             () = streams.stalled_for(limits.write_timeout) => {
-                tracing::debug!(peer = %peer.address, "the client takes nothing of a stream");
+                tracing::debug!(peer = %address, "the client takes nothing of a stream");
                 return;
             }
         }

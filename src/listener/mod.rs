@@ -7,6 +7,7 @@
 mod connection;
 mod h2;
 mod io;
+mod proxy_protocol;
 mod service;
 mod socket;
 mod stall;
@@ -14,6 +15,7 @@ mod tls;
 mod worker;
 
 pub use connection::ConnectionLimits;
+pub use proxy_protocol::ProxyProtocol;
 pub use service::{Answer, serve};
 pub use socket::{Listener, bind, bind_unix};
 pub use tls::{Protocols, Tls, TlsSpec};

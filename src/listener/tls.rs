@@ -162,6 +162,13 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
+/// The names that the certificate of a client is for: DNS names and URIs. Empty where it showed none.
+pub(super) fn client_names(stream: &TlsStream<TcpStream>) -> Arc<[Box<str>]> {
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let Some(leaf) = shown.and_then(|der| webpki::EndEntityCert::try_from(der).ok()) else { return Arc::default() };
+    leaf.valid_dns_names().chain(leaf.valid_uri_names()).map(Box::from).collect()
+}
+
 /// The TLS of the listeners, with the files that are in force.
 pub struct Tls {
     spec: TlsSpec,

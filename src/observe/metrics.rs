@@ -40,6 +40,8 @@ pub struct Metrics {
     pub usage_write_errors: IntCounter,
     /// Uses of keys that could not be written to the key store.
     pub key_uses_dropped: IntCounter,
+    /// Connections that should have begun with a PROXY header, and did not.
+    pub proxy_protocol_failures: IntCounter,
     /// TLS handshakes of clients that came to nothing.
     pub tls_handshake_failures: IntCounter,
     /// Whether the TLS files, as they are now, are in force.
@@ -164,6 +166,10 @@ impl Metrics {
                 "Uses of keys that could not be written to the key store",
             )?,
             usage_write_errors: counter("keyward_usage_write_errors_total", "Failed writes of usage records")?,
+            proxy_protocol_failures: counter(
+                "keyward_proxy_protocol_failures_total",
+                "Connections that should have begun with a PROXY header, and did not",
+            )?,
             tls_handshake_failures: counter(
                 "keyward_tls_handshake_failures_total",
                 "Client TLS handshakes that failed",

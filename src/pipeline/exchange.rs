@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
+use tokio::time::Instant;
 
-use super::Refusal;
 use super::tail::Screening;
+use super::{Refusal, grpc};
 use crate::keys::hide_keys;
 use crate::observe::{Metrics, Outcome, RuleHits, UnscannedReason, UsageRecord, UsageSlot};
 use crate::policy::{ErrorFormat, Principal, Route};
 use crate::scan::{Action, Direction, RuleHit, RuleSet};
 use crate::time::{Clock, Now};
+use crate::upstream::GoAhead;
 
 /// The status of a request whose client left before there was a response; nginx has made the number known.
 const CLIENT_CLOSED: u16 = 499;
@@ -54,6 +56,12 @@ pub(super) struct Exchange {
     /// Where a slow response is judged by its first byte.
     pub(super) streamed: bool,
     pub(super) forwarded: bool,
+    /// Whether it is a call of gRPC.
+    pub(super) is_grpc: bool,
+    /// When the client stops waiting.
+    pub(super) deadline: Option<Instant>,
+    /// What holds the request's body back until the service asks for it.
+    pub(super) go_ahead: Option<Arc<GoAhead>>,
 }
 
 impl Exchange {
@@ -67,6 +75,8 @@ impl Exchange {
         request: &http::request::Parts,
     ) -> Self {
         metrics.in_flight.inc();
+        let is_grpc = request.version == http::Version::HTTP_2 && grpc::is_call(&request.headers);
+        let deadline = grpc::timeout(&request.headers).filter(|_| is_grpc).map(|wait| Instant::now() + wait);
         Self {
             metrics,
             clock,
@@ -93,6 +103,9 @@ impl Exchange {
             rules: Vec::new(),
             streamed: false,
             forwarded: false,
+            is_grpc,
+            deadline,
+            go_ahead: None,
         }
     }
 
@@ -219,6 +232,9 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let duration = self.elapsed();
+        if let Some(go_ahead) = &self.go_ahead {
+            go_ahead.over();
+        }
         self.count_imitations();
         self.count_screened();
         self.metrics.in_flight.dec();

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame};
 
 use super::Refusal;
@@ -38,6 +38,8 @@ pub(super) struct Live {
     request_id: HeaderValue,
     /// What may leave.
     ready: Vec<u8>,
+    /// What the service said behind its body.
+    trailers: Option<HeaderMap>,
     state: State,
 }
 
@@ -80,6 +82,7 @@ impl Live {
             lease,
             request_id: exchange.request_id.clone(),
             ready: Vec::new(),
+            trailers: None,
             state: State::Going,
         }
     }
@@ -136,13 +139,15 @@ impl Live {
                         refusal.log(exchange.request_id(), exchange.route_id());
                         exchange.aborted(refusal);
                     }
+                    // They speak of a whole body.
+                    self.trailers = None;
                     match self.end(refusal) {
                         Some(end) => (self.ready, self.state) = (end, State::Ended),
                         None => self.state = State::Broken,
                     }
                     continue;
                 }
-                State::Ended => return Poll::Ready(None),
+                State::Ended => return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
                 State::Broken => return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into()))),
             }
             if let Err(error) = ready!(self.poll_read(cx)) {
@@ -152,7 +157,7 @@ impl Live {
     }
 
     pub(super) fn is_end(&self) -> bool {
-        self.ready.is_empty() && matches!(self.state, State::Ended)
+        self.ready.is_empty() && self.trailers.is_none() && matches!(self.state, State::Ended)
     }
 
     /// Tells the account what was found, and how much text left.
@@ -177,11 +182,10 @@ impl Live {
             return Poll::Ready(Ok(()));
         }
         match ready!(Pin::new(body).poll_frame(cx)) {
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    self.take(data);
-                }
-            }
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => self.take(data),
+                Err(frame) => self.trailers = frame.into_trailers().ok(),
+            },
             Some(Err(error)) => {
                 // What is withheld may be the beginning of anything.
                 self.body = None;

@@ -8,13 +8,16 @@
 
 mod content;
 mod context;
+mod cors;
 mod decode;
 mod exchange;
+mod grpc;
 mod hold;
 mod ids;
 mod live;
 mod memory;
 mod out_body;
+mod outgoing;
 mod quota;
 mod refusal;
 mod request;
@@ -34,9 +37,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -48,13 +52,14 @@ use crate::headers::{
 };
 use crate::limit::{Admission, BucketOwner, Charge, Limiter};
 use crate::observe::{Metrics, UsageSink};
-use crate::policy::{Access, Limit, Matched, Policy, Principal, Route, Subject, Unmatched, Upstream};
+use crate::policy::{Access, Limit, Matched, Policy, Principal, Route, Subject, Unmatched};
 use crate::time::Clock;
 use crate::upstream::{RequestBody, UpstreamClient};
 use exchange::Exchange;
 use ids::RequestIds;
 use memory::MemoryBudget;
 use out_body::Content as Delivery;
+use outgoing::Asked;
 use websocket::{Offer, Opened, Proofs, Tunnel};
 
 /// What every request needs; one for the process, shared by its workers.
@@ -72,11 +77,13 @@ pub struct Pipeline {
 }
 
 /// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// Of a Unix socket: the loopback address.
     pub address: IpAddr,
     pub scheme: Scheme,
+    /// The names in the certificate that it showed, if it showed one.
+    pub certificate: Arc<[Box<str>]>,
 }
 
 /// The parts a pipeline is built from.
@@ -92,6 +99,14 @@ pub struct Parts {
     pub memory: usize,
     /// Longest wait for the next piece of a request body.
     pub body_timeout: Duration,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy)]
+struct Sender<'a> {
+    provenance: &'a Provenance,
+    /// The names in the client's certificate.
+    certificate: &'a [Box<str>],
 }
 
 /// What a request that passed is answered with.
@@ -159,9 +174,18 @@ impl Pipeline {
         let head_only = parts.method == Method::HEAD;
         // hyper asks a client that waits with its body for it when the body is first read.
         let client_waits = parts.headers.contains_key(header::EXPECT);
+        let origin = cors::origin(&parts.headers);
         let mut body = Some(body);
         let outcome = if may_record {
-            self.forward(&policy, &mut parts, &mut body, &provenance, upstreams, &mut exchange).await
+            let deadline = exchange.deadline;
+            let from = Sender { provenance: &provenance, certificate: &peer.certificate };
+            let answer = self.forward(&policy, &mut parts, &mut body, from, upstreams, &mut exchange);
+            match deadline {
+                None => answer.await,
+                Some(deadline) => {
+                    tokio::time::timeout_at(deadline, answer).await.unwrap_or(Err(Refusal::DeadlineExceeded))
+                }
+            }
         } else {
             Err(Refusal::Overloaded("usage records are not being written"))
         };
@@ -173,10 +197,22 @@ impl Pipeline {
             }
             Err(refusal) => self.refuse(&refusal, body, client_waits, &mut exchange).await,
         };
+        if !grpc::is_call(&head.headers) {
+            // Nothing else can end with a status behind it.
+            exchange.deadline = None;
+        }
+        let cors = match &exchange.route {
+            Some(route) => route.cors.clone(),
+            None => policy.unmatched.cors.clone(),
+        };
         let mut response = Response::from_parts(head, OutBody::new(content, exchange, head_only));
+        if let Some(cors) = cors {
+            cors::stamp(response.headers_mut(), &cors, origin.as_ref());
+        }
         if parts.version < http::Version::HTTP_11 {
             // An old client knows the end of a body by its length or the end of the connection.
             response.headers_mut().remove(header::TRANSFER_ENCODING);
+            response.headers_mut().remove(header::TRAILER);
         }
         response
     }
@@ -187,13 +223,18 @@ impl Pipeline {
         policy: &Policy,
         parts: &mut http::request::Parts,
         body: &mut Option<Incoming>,
-        provenance: &Provenance,
+        from: Sender<'_>,
         upstreams: &UpstreamClient,
         exchange: &mut Exchange,
     ) -> Result<(http::response::Parts, Answer), Refusal> {
+        let Sender { provenance, certificate } = from;
         let offer = Offer::read(parts);
+        let asked = Asked::read(parts);
         strip(parts)?;
-        let route = self.route(policy, parts, provenance, exchange).await?;
+        if let Some(head) = self.preflight(policy, parts, provenance, certificate, exchange)? {
+            return Ok((head, Answer::Body(Delivery::Held { rest: Bytes::new(), lease: None })));
+        }
+        let route = self.route(policy, parts, from, exchange).await?;
         let caller = self.authenticate(policy, &route, parts, provenance, exchange).await?;
         let permit = self.authorize(&caller, &route)?;
         let admission = self.admit(&route.limits, &route.id, permit.principal(), provenance.client)?;
@@ -203,7 +244,8 @@ impl Pipeline {
         let body = self.inspect_request(parts, body, &route.request, exchange, &mut lease).await?;
         let body = self.put_context(parts, body, &route, &permit, exchange, &mut lease).await?;
         self.stamp(parts, &body, &permit, &route, provenance, exchange);
-        let request = outgoing(parts, body, &route.upstream);
+        let (request, go_ahead) = asked.outgoing(parts, body, &route);
+        exchange.go_ahead.clone_from(&go_ahead);
         exchange.forwarded = true;
         let response = match websocket {
             None => {
@@ -222,11 +264,16 @@ impl Pipeline {
             }
         };
         drop(lease);
+        let unsent = go_ahead.is_some_and(|go_ahead| go_ahead.answered());
         let (mut head, content) = self.inspect_response(response, &route, exchange).await?;
         if let Some(principal) = permit.principal().filter(|_| route.echo_identity) {
             echo_identity(&mut head.headers, principal);
         }
         finish(&mut head, &admission, exchange);
+        if unsent {
+            // What the client does not send is no request, and what it does send is nobody's.
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         Ok((head, Answer::Body(content)))
     }
 
@@ -236,7 +283,7 @@ impl Pipeline {
         &self,
         policy: &Policy,
         parts: &mut http::request::Parts,
-        provenance: &Provenance,
+        Sender { provenance, certificate }: Sender<'_>,
         exchange: &mut Exchange,
     ) -> Result<Arc<Route>, Refusal> {
         let host = target::settle(parts)?;
@@ -244,13 +291,15 @@ impl Pipeline {
         let no_route = match policy.routes.find(host.as_deref(), &parts.method, parts.uri.path()) {
             Matched::Route(route) => {
                 exchange.route = Some(Arc::clone(route));
+                route.gatekeeper.check(provenance.client, certificate)?;
                 remove_underscored(&mut parts.headers, &route.underscore_headers);
                 return Ok(Arc::clone(route));
             }
             Matched::OtherMethods(allow) => Refusal::MethodNotAllowed(allow),
             Matched::Nothing => Refusal::RouteNotFound,
         };
-        let Unmatched { credentials, limits } = &policy.unmatched;
+        let Unmatched { credentials, limits, gatekeeper, .. } = &policy.unmatched;
+        gatekeeper.check(provenance.client, certificate)?;
         let credential = take_credential(&mut parts.headers, credentials);
         let principal =
             self.auth.authenticate(credential, provenance.client, &policy.auth_failures, exchange.started).await?;
@@ -384,7 +433,10 @@ impl Pipeline {
         exchange: &mut Exchange,
     ) -> (http::response::Parts, Delivery) {
         refusal.log(exchange.request_id(), exchange.route_id());
-        let answer = refusal.response(exchange.format(), exchange.request_id());
+        let answer = match exchange.is_grpc {
+            true => grpc::trailers_only(refusal.end_of_call()),
+            false => refusal.response(exchange.format(), exchange.request_id()),
+        };
         let (mut head, bytes) = answer.into_parts();
         let drained = match body.or_else(|| exchange.rest_of_body()) {
             Some(body) if body.is_end_stream() => true,
@@ -433,25 +485,6 @@ fn owner(by: Subject, route: &Arc<str>, principal: Option<&Arc<Principal>>, clie
         Subject::Route => BucketOwner::Route(Arc::clone(route)),
         Subject::Address => BucketOwner::address(client),
     }
-}
-
-/// The request as it is sent: HTTP/1.1, the canonical path, the final headers.
-fn outgoing(parts: &mut http::request::Parts, body: RequestBody, upstream: &Upstream) -> Request<RequestBody> {
-    if !parts.headers.contains_key(header::HOST) {
-        // An HTTP/1.0 client may leave it out; HTTP/1.1 may not.
-        if let Ok(host) = HeaderValue::from_str(&upstream.authority()) {
-            parts.headers.insert(header::HOST, host);
-        }
-    }
-    if body.size_hint().exact().is_none() {
-        // Said in words: for methods that seldom have a body, the client library would leave it out.
-        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    let mut request = Request::new(body);
-    *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = std::mem::replace(&mut parts.uri, Uri::from_static("/"));
-    *request.headers_mut() = std::mem::take(&mut parts.headers);
-    request
 }
 
 fn finish(head: &mut http::response::Parts, admission: &Admission, exchange: &mut Exchange) {

@@ -2,14 +2,17 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Sleep;
 
 use super::exchange::Exchange;
 use super::live::Live;
 use super::memory::Lease;
+use super::{Refusal, grpc};
+use crate::headers::{Way, keep_listed};
 use crate::observe::UnscannedReason;
 use crate::scan::Direction;
 use crate::upstream::UpstreamBody;
@@ -22,6 +25,8 @@ const PIECE: usize = 64 * 1024;
 pub struct OutBody {
     content: Content,
     exchange: Option<Box<Exchange>>,
+    /// When the client of a call of gRPC stops waiting.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
@@ -34,10 +39,22 @@ pub(super) enum Content {
     Live(Box<Live>),
 }
 
+impl Content {
+    /// Whether it may end with trailers.
+    pub(super) fn may_have_trailers(&self) -> bool {
+        match self {
+            Self::Held { .. } => false,
+            Self::Streamed(body, _) => !body.is_end_stream() && body.size_hint().exact().is_none(),
+            Self::Live(_) => true,
+        }
+    }
+}
+
 impl OutBody {
     /// `head_only` bodies (answers to `HEAD`) are never read.
     pub(super) fn new(content: Content, exchange: Box<Exchange>, head_only: bool) -> Self {
-        let mut body = Self { content, exchange: Some(exchange) };
+        let deadline = exchange.deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
+        let mut body = Self { content, exchange: Some(exchange), deadline };
         if head_only || body.is_end_stream() {
             body.complete();
         }
@@ -46,7 +63,7 @@ impl OutBody {
 
     /// What follows a head that no body follows, and is no end of an account.
     pub(super) fn none() -> Self {
-        Self { content: Content::Held { rest: Bytes::new(), lease: None }, exchange: None }
+        Self { content: Content::Held { rest: Bytes::new(), lease: None }, exchange: None, deadline: None }
     }
 
     fn complete(&mut self) {
@@ -60,6 +77,24 @@ impl OutBody {
             live.account(&mut exchange);
         }
         note(&mut exchange);
+    }
+
+    /// Ends the call once its client has stopped waiting; the service is told by the end of its connection or stream.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let Some(deadline) = &mut self.deadline else { return Poll::Pending };
+        ready!(deadline.as_mut().poll(cx));
+        self.close(|exchange| exchange.aborted(&Refusal::DeadlineExceeded));
+        self.content = Content::Held { rest: Bytes::new(), lease: None };
+        Poll::Ready(Some(Ok(Frame::trailers(grpc::end_late()))))
+    }
+
+    /// The trailers that may pass. Nothing follows them, and nobody asks whether something does.
+    fn last(&mut self, frame: Frame<Bytes>) -> Option<Result<Frame<Bytes>, io::Error>> {
+        let route = self.exchange.as_ref().and_then(|exchange| exchange.route.clone());
+        self.complete();
+        let trailers = frame.into_trailers().unwrap_or_default();
+        let kept = keep_listed(trailers, route.as_ref().map_or(&[], |route| &*route.trailers), Way::Response);
+        kept.map(|trailers| Ok(Frame::trailers(trailers)))
     }
 
     fn delivered(&mut self, bytes: usize) {
@@ -93,12 +128,16 @@ impl Body for OutBody {
             Content::Held { rest, .. } => Some(Ok(Frame::data(rest.split_to(rest.len().min(PIECE))))),
             Content::Streamed(body, _) => match Pin::new(body).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => return this.poll_deadline(cx),
             },
             Content::Live(live) => match live.poll_frame(cx, &mut this.exchange) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => return Poll::Pending,
             },
+        };
+        let frame = match frame {
+            Some(Ok(frame)) if frame.is_trailers() => return Poll::Ready(this.last(frame)),
+            other => other,
         };
         match &frame {
             Some(Ok(frame)) => {

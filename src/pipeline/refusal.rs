@@ -8,10 +8,10 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::quota;
+use super::{grpc, quota};
 use crate::auth::VerifierError;
 use crate::limit::Refused;
-use crate::policy::{BadPath, ErrorFormat, MissingScope};
+use crate::policy::{BadPath, ErrorFormat, MissingScope, TurnedAway};
 
 /// A refusal before the response head.
 #[derive(Debug)]
@@ -24,6 +24,12 @@ pub enum Refusal {
     RateLimited(Refused),
     InputTooLong,
     InputBlocked,
+    /// The client's address is none of those that the route takes.
+    AddressNotAllowed,
+    /// The client's certificate has none of the names that the route takes.
+    CertificateNotAllowed,
+    /// A browser asks for a website whose scripts may not use the route.
+    OriginNotAllowed,
     RouteNotFound,
     /// The value of `Allow`.
     MethodNotAllowed(String),
@@ -49,6 +55,8 @@ pub enum Refusal {
     UpstreamUnreachable(std::io::Error),
     UpstreamTimeout,
     UpstreamBroken(String),
+    /// The client wants no answer after so long a time.
+    DeadlineExceeded,
     /// The service failed so often that it is left alone for this long.
     UpstreamUnavailable(Duration),
     Overloaded(&'static str),
@@ -105,6 +113,11 @@ impl Refusal {
             Self::RateLimited(_) => (S::TOO_MANY_REQUESTS, "AI_RATE_LIMITED", "AI rate limit exceeded"),
             Self::InputTooLong => (S::BAD_REQUEST, "AI_INPUT_TOO_LONG", "Input too long"),
             Self::InputBlocked => (S::BAD_REQUEST, "AI_INPUT_BLOCKED", "Input contains potentially harmful content"),
+            Self::AddressNotAllowed => (S::FORBIDDEN, "ADDRESS_NOT_ALLOWED", "Not allowed from this address"),
+            Self::CertificateNotAllowed => {
+                (S::FORBIDDEN, "CERTIFICATE_NOT_ALLOWED", "Not allowed with this client certificate")
+            }
+            Self::OriginNotAllowed => (S::FORBIDDEN, "ORIGIN_NOT_ALLOWED", "Not allowed from this origin"),
             Self::RouteNotFound => (S::NOT_FOUND, "ROUTE_NOT_FOUND", "No such route"),
             Self::MethodNotAllowed(_) => {
                 (S::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Method not allowed on this route")
@@ -143,6 +156,7 @@ impl Refusal {
             Self::UpstreamUnreachable(_) => (S::BAD_GATEWAY, "UPSTREAM_UNREACHABLE", "Service unreachable"),
             Self::UpstreamTimeout => (S::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT", "Service timed out"),
             Self::UpstreamBroken(_) => (S::BAD_GATEWAY, "UPSTREAM_BROKEN", "Service answer was broken"),
+            Self::DeadlineExceeded => (S::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", "The deadline of the call is over"),
             Self::UpstreamUnavailable(_) => {
                 (S::SERVICE_UNAVAILABLE, "UPSTREAM_UNAVAILABLE", "Service is failing and left alone for a while")
             }
@@ -177,6 +191,7 @@ impl Refusal {
             | Self::RequestAborted
             | Self::UpstreamUnreachable(_)
             | Self::UpstreamTimeout
+            | Self::DeadlineExceeded
             | Self::UpstreamBroken(_) => Retry::Maybe,
             _ => Retry::Never,
         }
@@ -233,6 +248,21 @@ impl Refusal {
         response
     }
 
+    /// The refusal as the end of a call of gRPC, which has its own status in a response that went well as far as HTTP
+    /// is concerned.
+    pub fn end_of_call(&self) -> HeaderMap {
+        let row = self.row();
+        let mut end = grpc::end(grpc::status(row.status, row.code), &row.message);
+        let pushback = match self.retry() {
+            // A client that has a policy to retry is told not to.
+            Retry::Never => "-1".to_owned(),
+            Retry::Maybe => return end,
+            Retry::After(wait) => wait.as_millis().to_string(),
+        };
+        set(&mut end, HeaderName::from_static("grpc-retry-pushback-ms"), &pushback);
+        end
+    }
+
     /// The refusal as a message of a WebSocket, in the shape of `format`: for OpenAI, an event of the Realtime API.
     pub fn event(&self, format: ErrorFormat, request_id: &str) -> Vec<u8> {
         shape::event(&self.row(), format, request_id)
@@ -259,6 +289,15 @@ impl Refusal {
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
+    }
+}
+
+impl From<TurnedAway> for Refusal {
+    fn from(why: TurnedAway) -> Self {
+        match why {
+            TurnedAway::Address => Self::AddressNotAllowed,
+            TurnedAway::Certificate => Self::CertificateNotAllowed,
+        }
     }
 }
 

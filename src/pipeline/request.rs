@@ -93,6 +93,8 @@ impl Pipeline {
             max: rules.max_body,
             timeout: self.body_timeout,
             passed: Arc::clone(&exchange.request_bytes),
+            trailers: exchange.route.as_ref().map(|route| Arc::clone(&route.trailers)).unwrap_or_default(),
+            go_ahead: None,
         }
     }
 

@@ -12,7 +12,7 @@ use super::live::Live;
 use super::out_body::Content as Delivery;
 use super::request::inspection;
 use super::{Pipeline, Refusal};
-use crate::headers::{remove_hop_by_hop, strip_response};
+use crate::headers::{Announced, Way, remove_hop_by_hop, strip_response};
 use crate::observe::UnscannedReason;
 use crate::policy::{Inspect, Route, Unscannable};
 use crate::scan::{Action, Codings, Direction, StreamFormat, TextFormat, Verdict, inspect};
@@ -52,6 +52,7 @@ impl Pipeline {
             // The chunks decide where the body ends, whatever length stands beside them (RFC 9112 §6.3).
             parts.headers.remove(header::CONTENT_LENGTH);
         }
+        let trailers = Announced::read(&parts.headers);
         remove_hop_by_hop(&mut parts.headers);
         strip_response(&mut parts.headers);
         let rules = &route.response;
@@ -64,13 +65,17 @@ impl Pipeline {
             // A head without a body describes what a body would be: decoded.
             describe_decoded(&mut parts.headers);
         }
-        let format = match plan(parts.status, content, rules, empty, length) {
-            Plan::Pass(reason) => return Ok((parts, Delivery::Streamed(Box::new(body), reason))),
+        let (mut parts, delivery) = match plan(parts.status, content, rules, empty, length) {
+            Plan::Pass(reason) => (parts, Delivery::Streamed(Box::new(body), reason)),
             Plan::Refuse(why) => return Err(Refusal::UnscannableResponse(why)),
-            Plan::Live(format) => return self.scan_live(parts, body, (format, content.codings), rules, exchange).await,
-            Plan::Scan(format) => format,
+            Plan::Live(format) => self.scan_live(parts, body, (format, content.codings), rules, exchange).await?,
+            Plan::Scan(format) => self.scan_response(parts, body, (format, content.codings), rules, exchange).await?,
         };
-        self.scan_response(parts, body, (format, content.codings), rules, exchange).await
+        let announced = trailers.passed_on(&route.trailers, Way::Response);
+        if let Some(announced) = announced.filter(|_| !empty && delivery.may_have_trailers()) {
+            parts.headers.insert(header::TRAILER, announced);
+        }
+        Ok((parts, delivery))
     }
 
     async fn scan_live(

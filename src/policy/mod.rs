@@ -5,20 +5,24 @@
 //!
 //! Invariant: nothing here does I/O, awaits, reads a clock or changes after it was built.
 
+mod cors;
 mod credential;
 mod inspect;
 mod owner;
 mod path;
+mod peer;
 mod rate;
 mod resilience;
 mod route;
 mod route_table;
 mod upstream;
 
+pub use cors::{Cors, OriginPattern, Origins};
 pub use credential::{Place, SecretString};
 pub use inspect::{BodyClass, Inspect, Unscannable};
 pub use owner::{InvalidOwner, KeyScopes, KeyTerms, Principal, UseCounter, canonical_range};
 pub use path::{BadPath, PathPattern, PatternError, canonical_path};
+pub use peer::{CertificateName, Gatekeeper, TurnedAway};
 pub use rate::{Limit, Rate, Subject};
 pub use resilience::{Breaker, Concurrency, Ejection, HealthCheck, Retries};
 pub use route::{Access, ErrorFormat, Methods, MissingScope, Route, Scopes};
@@ -43,9 +47,11 @@ pub struct Policy {
     pub key_set: String,
 }
 
-/// How a request without a route is authenticated and charged.
+/// How a request without a route is judged, and charged.
 #[derive(Debug)]
 pub struct Unmatched {
     pub credentials: Arc<[Place]>,
     pub limits: Arc<[Arc<Limit>]>,
+    pub gatekeeper: Gatekeeper,
+    pub cors: Option<Arc<Cors>>,
 }

@@ -9,7 +9,7 @@ use http::{HeaderName, Method};
 use crate::assertion::Assertion;
 use crate::context::Context;
 
-use super::{Inspect, Limit, PathPattern, Place, Principal, Upstream};
+use super::{Cors, Gatekeeper, Inspect, Limit, PathPattern, Place, Principal, Upstream};
 
 /// A compiled route.
 #[derive(Debug)]
@@ -19,6 +19,10 @@ pub struct Route {
     pub host: Option<Box<str>>,
     pub path: PathPattern,
     pub methods: Methods,
+    /// Who may come at all.
+    pub gatekeeper: Gatekeeper,
+    /// What browsers are told.
+    pub cors: Option<Arc<Cors>>,
     pub access: Access,
     pub credentials: Arc<[Place]>,
     pub limits: Arc<[Arc<Limit>]>,
@@ -34,6 +38,8 @@ pub struct Route {
     pub echo_identity: bool,
     /// Names with an underscore that this route lets through (lower case); never a trusted name.
     pub underscore_headers: Vec<HeaderName>,
+    /// Trailers that pass, beside those of gRPC; never a trusted name.
+    pub trailers: Arc<[HeaderName]>,
     /// Whether a connection may become a WebSocket.
     pub websocket: bool,
     /// A response slower than this is a warning in the log.

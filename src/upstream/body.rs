@@ -17,7 +17,7 @@ use super::request_body::Wait;
 /// Streams the service's body and, at its end, returns the connection to the pool. Dropped before the end, it
 /// closes the connection: that is how cancellation reaches the service.
 ///
-/// Trailers are dropped. A pause longer than the upstream's `idle` timeout is an error.
+/// Trailers come as the service sent them. A pause longer than the upstream's `idle` timeout is an error.
 #[derive(Debug)]
 pub struct UpstreamBody {
     inner: Incoming,
@@ -76,37 +76,37 @@ impl Body for UpstreamBody {
         if self.total.as_mut().is_some_and(|total| total.as_mut().poll(cx).is_ready()) {
             return self.stall(Wait::Total);
         }
-        loop {
-            match Pin::new(&mut self.inner).poll_frame(cx) {
-                Poll::Pending => {
-                    if self.poll_deadline(cx).is_ready() {
-                        return self.stall(Wait::Idle);
-                    }
-                    return Poll::Pending;
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Pending => {
+                if self.poll_deadline(cx).is_ready() {
+                    return self.stall(Wait::Idle);
                 }
-                Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
-                    let idle = self.idle;
-                    if let Some(deadline) = &mut self.deadline {
-                        // Arithmetic on the timer's own clock, so that pausing it in a test pauses this too.
-                        deadline.as_mut().reset(next_deadline(idle));
-                    }
-                    if self.inner.is_end_stream() {
-                        self.finish();
-                    }
-                    return Poll::Ready(Some(Ok(frame)));
+                Poll::Pending
+            }
+            Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
+                let idle = self.idle;
+                if let Some(deadline) = &mut self.deadline {
+                    // Arithmetic on the timer's own clock, so that pausing it in a test pauses this too.
+                    deadline.as_mut().reset(next_deadline(idle));
                 }
-                // Trailers: dropped, the end follows.
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(Some(Err(error))) => {
-                    if let Some(loan) = self.loan.take() {
-                        loan.broke("broken");
-                    }
-                    return Poll::Ready(Some(Err(io::Error::other(error))));
-                }
-                Poll::Ready(None) => {
+                if self.inner.is_end_stream() {
                     self.finish();
-                    return Poll::Ready(None);
                 }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Ok(trailers))) => {
+                self.finish();
+                Poll::Ready(Some(Ok(trailers)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                if let Some(loan) = self.loan.take() {
+                    loan.broke("broken");
+                }
+                Poll::Ready(Some(Err(io::Error::other(error))))
+            }
+            Poll::Ready(None) => {
+                self.finish();
+                Poll::Ready(None)
             }
         }
     }

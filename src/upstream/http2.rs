@@ -33,13 +33,16 @@ pub(super) fn spell(request: &mut Request<RequestBody>, http2: bool, endpoint: &
     }
 }
 
-/// The host goes from its header into the URI (§8.3.1).
+/// The host goes from its header into the URI (§8.3.1). The client library hears nothing of HTTP/2 before an answer, so
+/// nobody waits for a 100.
 fn for_http2(request: &mut Request<RequestBody>, endpoint: &Endpoint) {
     *request.version_mut() = Version::HTTP_2;
+    request.body().ask_for_it();
     let headers = request.headers_mut();
     let host = headers.remove(header::HOST);
     OF_HTTP1.iter().for_each(|name| drop(headers.remove(name)));
     keep_trailers_only(headers);
+    headers.remove(header::EXPECT);
     let named = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let scheme = if endpoint.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
     let path = request.uri().path_and_query().cloned();

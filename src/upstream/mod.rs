@@ -15,6 +15,7 @@ mod cluster;
 mod connect;
 mod exchange;
 mod gate;
+mod go_ahead;
 mod health;
 mod http2;
 mod member;
@@ -30,6 +31,7 @@ mod warm;
 
 pub use body::UpstreamBody;
 pub use gate::Turned;
+pub use go_ahead::GoAhead;
 pub use registry::Upstreams;
 pub use request_body::{BodyFault, RequestBody, Screen, Streamed};
 pub use resolve::{Resolve, Resolving, SystemResolver};

@@ -9,12 +9,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
+use super::go_ahead::{GoAhead, Word};
 use crate::context::{SpliceError, Splicer};
+use crate::headers::{Way, keep_listed};
 use crate::policy::Timeouts;
 use crate::scan::PassageStop;
 
@@ -105,7 +108,15 @@ pub struct Streamed {
     pub timeout: Duration,
     /// Bytes that passed.
     pub passed: Arc<AtomicU64>,
+    /// Trailers that may pass.
+    pub trailers: Arc<[HeaderName]>,
+    /// What holds it back until the service asks for it.
+    pub go_ahead: Option<Arc<GoAhead>>,
 }
+
+/// A service that is asked whether it wants a body and says nothing for this long gets it: it may not know how to
+/// answer (RFC 9110 §10.1.1).
+const ASKED_FOR: Duration = Duration::from_secs(1);
 
 /// What the sender needs to know about a body that hyper owns.
 #[derive(Debug, Default)]
@@ -184,6 +195,24 @@ impl RequestBody {
     /// A body that is passed on as it comes.
     pub fn streamed(streamed: Streamed) -> Self {
         Self { content: Content::Streamed(streamed), shared: Arc::default() }
+    }
+
+    /// Holds back a body that is passed on as it comes, until the service asks for it. `None` where it is not.
+    pub fn wait_for_service(&mut self) -> Option<Arc<GoAhead>> {
+        let Content::Streamed(streamed) = &mut self.content else { return None };
+        Some(Arc::clone(streamed.go_ahead.get_or_insert_default()))
+    }
+
+    /// Holds it back no longer.
+    pub(super) fn ask_for_it(&self) {
+        if let Content::Streamed(Streamed { go_ahead: Some(go_ahead), .. }) = &self.content {
+            go_ahead.open();
+        }
+    }
+
+    /// Whether it may end with trailers.
+    pub fn may_have_trailers(&self) -> bool {
+        matches!(self.content, Content::Streamed(_))
     }
 
     /// The body, where it is known before it is sent.
@@ -383,6 +412,21 @@ impl Screened {
 impl Streamed {
     fn poll(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         shared.polls.fetch_add(1, Ordering::Relaxed);
+        if let Some(go_ahead) = &self.go_ahead {
+            match go_ahead.word(cx) {
+                Word::Send => {}
+                Word::Rest => return Poll::Pending,
+                Word::Drop => return shared.fail(BodyFault::Aborted),
+                Word::Wait => {
+                    if shared.poll_client_deadline(ASKED_FOR, cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    go_ahead.open();
+                }
+            }
+            self.go_ahead = None;
+            shared.clear_client_deadline();
+        }
         loop {
             let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
@@ -396,8 +440,15 @@ impl Streamed {
                 None => return self.end(shared),
                 Some(Err(_)) => return shared.fail(BodyFault::Aborted),
                 Some(Ok(frame)) => {
-                    // Trailers carry headers past every check, so they end here.
-                    let Ok(data) = frame.into_data() else { continue };
+                    let data = match frame.into_data() {
+                        Ok(data) => data,
+                        Err(frame) => {
+                            let trailers = frame.into_trailers().unwrap_or_default();
+                            let Some(kept) = keep_listed(trailers, &self.trailers, Way::Request) else { continue };
+                            shared.sent.notify_one();
+                            return Poll::Ready(Some(Ok(Frame::trailers(kept))));
+                        }
+                    };
                     let passed = self.passed.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
                     if passed > self.max {
                         return shared.fail(BodyFault::TooLarge);

@@ -1,9 +1,12 @@
 //! HTTP/2 from clients: by prior knowledge here, over TLS in `tls`.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
+use http_body_util::channel::Channel;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
@@ -17,7 +20,7 @@ use crate::harness::{Origin, Proxy, Reader, Reply, within};
 
 /// A client connection, and how it ends.
 pub struct Client {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<UnsyncBoxBody<Bytes, Infallible>>,
     pub ended: JoinHandle<hyper::Result<()>>,
 }
 
@@ -35,6 +38,28 @@ impl Client {
     }
 
     pub async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        self.send_body(request.map(BodyExt::boxed_unsync)).await
+    }
+
+    /// Sends a `POST` with a body of one piece and what follows it.
+    pub async fn send_with_trailers(
+        &mut self,
+        path: &str,
+        body: &'static [u8],
+        trailers: HeaderMap,
+    ) -> hyper::Result<Response<Incoming>> {
+        // Without a length: over HTTP/1.1 there are no trailers behind one.
+        let (mut sender, whole) = Channel::new(2);
+        sender.send_data(Bytes::from_static(body)).await.expect("room");
+        sender.send_trailers(trailers).await.expect("room");
+        drop(sender);
+        self.send_body(get(path).method("POST").body(whole.boxed_unsync()).expect("a request")).await
+    }
+
+    async fn send_body(
+        &mut self,
+        request: Request<UnsyncBoxBody<Bytes, Infallible>>,
+    ) -> hyper::Result<Response<Incoming>> {
         within("the connection", self.sender.ready()).await?;
         within("the answer", self.sender.send_request(request)).await
     }
@@ -198,7 +223,7 @@ async fn a_hundred_streams_share_a_connection() {
             let body = format!("[{n},\"{}\"]", "x".repeat(100_000));
             let request = get("/").method("POST").body(Full::from(body.clone())).expect("a request");
             sender.ready().await.expect("ready");
-            let answer = sender.send_request(request).await.expect("an answer");
+            let answer = sender.send_request(request.map(BodyExt::boxed_unsync)).await.expect("an answer");
             assert!(text(answer).await == body, "{n}");
         });
     }
@@ -249,8 +274,9 @@ async fn a_stop_lets_streams_end_and_takes_no_new_ones() {
     // A client that was told so sends nothing more on this connection.
     let late = async {
         while sender.ready().await.is_ok()
-            && sender.send_request(get("/").body(Full::default()).expect("a request")).await.is_ok()
-        {}
+            && sender.send_request(get("/").body(Full::default().boxed_unsync()).expect("a request")).await.is_ok()
+        {
+        }
     };
     within("the goodbye", late).await;
     finish.notify_one();

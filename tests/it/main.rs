@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod admittance;
 mod bodies;
 mod cli;
 mod context;
@@ -17,6 +18,7 @@ mod fuzz_lock;
 mod http2;
 mod identity;
 mod inspection;
+mod interim;
 mod keys;
 mod keys_api;
 mod keys_cli;
@@ -39,6 +41,7 @@ mod secrets;
 mod spoofing;
 mod streaming;
 mod tls;
+mod trailers;
 mod upstream_tls;
 mod upstreams;
 mod vectors;

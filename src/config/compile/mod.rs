@@ -9,6 +9,7 @@ mod assertion;
 mod inspect;
 mod limits;
 mod names;
+mod peers;
 mod process;
 mod resilience;
 mod routes;
@@ -19,7 +20,7 @@ mod warnings;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::policy::{Limit, Place, Policy, RouteTable, Unmatched, Upstream};
+use crate::policy::{Limit, Methods, Place, Policy, RouteTable, Unmatched, Upstream};
 use crate::scan::Direction;
 
 use super::field::{At, Field, Spot};
@@ -41,6 +42,8 @@ struct Compiler<'a> {
     key_ids: KeyIds<'a>,
     defaults: Defaults,
     memory: Field<u64>,
+    /// Whether `listen.tls` has a `client_ca`, or is broken and might have had.
+    asks_for_certificates: bool,
 }
 
 /// Compiles the file; `None` when it made a finding.
@@ -63,6 +66,11 @@ pub(super) fn compile(
         credentials: places(config.keys.credentials.clone().given()),
         defaults: config.defaults,
         memory: config.process.memory.clone(),
+        asks_for_certificates: match &config.process.listen.tls {
+            Field::Given(tls) => tls.value.client_ca.is_some(),
+            Field::Broken => true,
+            Field::Missing => false,
+        },
     };
     if !config.routes.is_missing() {
         compiler.check_upstreams(&upstreams);
@@ -86,6 +94,8 @@ pub(super) fn compile(
         unmatched: Unmatched {
             credentials: Arc::clone(&compiler.credentials),
             limits: compiler.limit_list(&compiler.defaults.limits),
+            gatekeeper: compiler.gatekeeper(&Defaults::default()),
+            cors: compiler.cors(&Defaults::default(), &Methods::Any, &compiler.credentials),
         },
         trusted_proxies: config
             .process

@@ -76,6 +76,7 @@ pub(super) fn compile(
         serve,
         listen: addresses.unwrap_or_else(default_address),
         tls: listen.tls.given(),
+        proxy_protocol: listen.proxy_protocol.given().unwrap_or_default().into_iter().map(|net| net.value).collect(),
         max_streams: u32::try_from(listen.max_streams.or(MAX_STREAMS)).unwrap_or(u32::MAX),
         handshake_timeout: listen.handshake_timeout.or(HANDSHAKE_TIMEOUT),
         max_connections: count(listen.max_connections, MAX_CONNECTIONS),

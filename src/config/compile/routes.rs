@@ -84,8 +84,14 @@ impl Compiler<'_> {
         let context = self.context(&written.context, &access);
         let underscore_headers = self.underscore_headers(&written.underscore_headers, &credentials, &upstream);
         let websocket = self.websocket(written, &request, &response);
+        let gatekeeper = self.gatekeeper(own);
+        let methods = written.methods.clone().given().unwrap_or_default();
+        let methods = Methods::new(methods.into_iter().map(|method| method.value).collect());
+        let cors = self.cors(own, &methods, &credentials);
         let (host, path, methods) = requests(written)?;
         Some(Route {
+            gatekeeper,
+            cors,
             id: written.id.as_ref().given().map_or("-", String::as_str).into(),
             host,
             path,
@@ -101,6 +107,7 @@ impl Compiler<'_> {
             format: own.format.over(&defaults.format).or(ErrorFormat::Keyward),
             echo_identity: own.echo_identity.over(&defaults.echo_identity).or(false),
             underscore_headers,
+            trailers: names(own.trailers.over(&defaults.trailers)),
             websocket,
             slow: own.slow.over(&defaults.slow).or(SLOW),
         })
@@ -228,6 +235,10 @@ impl Compiler<'_> {
         }
         names
     }
+}
+
+fn names(list: Field<Vec<At<HeaderName>>>) -> Arc<[HeaderName]> {
+    list.given().unwrap_or_default().into_iter().map(|name| name.value).collect()
 }
 
 /// Where an option stands that is switched on; one that is switched off contradicts nothing.

@@ -9,7 +9,7 @@ fn keys() {
         ("listen:\n  adress: 127.0.0.1:80", "2:3 listen.adress: unknown key `adress` | did you mean `address`?"),
         (
             "listen: {zzz: 1}",
-            "1:10 listen.zzz: unknown key `zzz` | known here: address, max_connections, max_header_bytes, max_streams, timeouts, tls",
+            "1:10 listen.zzz: unknown key `zzz` | known here: address, max_connections, max_header_bytes, max_streams, timeouts, tls, proxy_protocol",
         ),
         // Misspelled is not missing as well.
         (

@@ -569,8 +569,8 @@ fn routes() {
             "3:19 routes[1].path: takes the same requests as the route `a` on line 2",
         ),
         (
-            "defaults: {cors: {}, request: {rules: []}, response: {rules: []}}",
-            "1:12 defaults.cors: `cors` is not supported yet",
+            "defaults: {context: {}, request: {rules: []}, response: {rules: []}}",
+            "1:12 defaults.context: `context` is not supported yet",
         ),
         (
             "upstreams: {a: {endpoints: http://a}, b: {endpoints: http://b}}\nroutes: [{id: r, path: /r}]",

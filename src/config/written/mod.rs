@@ -7,6 +7,7 @@ mod context;
 mod keys;
 mod kinde;
 mod limits;
+mod peers;
 mod process;
 mod resilience;
 mod routes;
@@ -20,6 +21,7 @@ pub(super) use context::Context as PromptContext;
 pub(super) use keys::{AuthFailures, KeysSection, Store, Verifier};
 pub(super) use kinde::{Kinde, KindeAuth, origin};
 pub(super) use limits::Limit;
+pub(super) use peers::RouteCors;
 pub(super) use process::ProcessSection;
 pub(super) use resilience::{Breaker, Eject, Health, Queue, Retries};
 pub(super) use routes::{Auth, Defaults, Inspect, Route, Scopes};
@@ -160,6 +162,8 @@ pub(super) fn all_keys() -> Vec<(&'static str, &'static Keys)> {
         ("defaults", &routes::DEFAULTS),
         ("routes[]", &routes::ROUTE),
         ("routes[].scopes", &routes::SCOPES),
+        ("routes[].cors", &peers::CORS),
+        ("routes[].client_cert", &peers::CLIENT_CERT),
         ("routes[].context", &context::CONTEXT),
         ("routes[].context.values.NAME", &context::VALUE),
         ("routes[].request", &routes::REQUEST),

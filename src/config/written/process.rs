@@ -15,8 +15,10 @@ use crate::config::value::{Value, YEAR};
 use crate::listener::TlsSpec;
 use crate::policy::{CertificateFiles, SecretString};
 
-pub(super) const LISTEN: Keys =
-    Keys { known: &["address", "max_connections", "max_header_bytes", "max_streams", "timeouts", "tls"], later: &[] };
+pub(super) const LISTEN: Keys = Keys {
+    known: &["address", "max_connections", "max_header_bytes", "max_streams", "timeouts", "tls", "proxy_protocol"],
+    later: &[],
+};
 pub(super) const LISTEN_TIMEOUTS: Keys = Keys { known: &["handshake", "header", "body", "write"], later: &[] };
 pub(super) const TLS: Keys = Keys { known: &["cert", "key", "certificates", "client_ca"], later: &[] };
 pub(super) const CERTIFICATE: Keys = Keys { known: &["cert", "key"], later: &[] };
@@ -49,6 +51,7 @@ pub(crate) struct Listen {
     pub max_header_bytes: Field<u64>,
     pub max_streams: Field<u64>,
     pub tls: Field<TlsSpec>,
+    pub proxy_protocol: Field<Vec<At<IpNet>>>,
     pub handshake_timeout: Field<Duration>,
     pub header_timeout: Field<Duration>,
     pub body_timeout: Field<Duration>,
@@ -88,6 +91,7 @@ impl Listen {
             max_header_bytes: Field::Missing,
             max_streams: Field::Missing,
             tls: Field::Missing,
+            proxy_protocol: Field::Missing,
             handshake_timeout: Field::Missing,
             header_timeout: Field::Missing,
             body_timeout: Field::Missing,
@@ -108,6 +112,7 @@ impl Listen {
             max_header_bytes: listen.field("max_header_bytes", |value| value.size(8 * KIB..=MIB)),
             max_streams: listen.field("max_streams", |value| value.count(1..=10_000)),
             tls: listen.field("tls", tls),
+            proxy_protocol: listen.field("proxy_protocol", |value| value.set(network)),
             handshake_timeout,
             header_timeout,
             body_timeout,
@@ -188,7 +193,7 @@ pub(super) fn located<T>(
     }
 }
 
-fn network(value: &Value<'_>) -> Option<IpNet> {
+pub(super) fn network(value: &Value<'_>) -> Option<IpNet> {
     value.parsed("an address or a network such as `10.0.0.0/8`", |text| {
         let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         network.map(|network| network.trunc()).map_err(|_| "is neither an address nor a network such as `10.0.0.0/8`")

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Method};
+use http::Method;
+use http::header::{self, HeaderName};
+use ipnet::IpNet;
 
 use super::assertion::RouteAssertion;
 use super::context::Context;
 use super::keys::credentials;
 use super::name;
+use super::peers::{RouteCors, allow_from, client_cert};
 use super::process::{located, timeout};
 use super::rules::views;
 use super::stream::stream;
@@ -18,13 +21,26 @@ use crate::config::header_name::{header_name, reserved};
 use crate::config::mistake::quoted;
 use crate::config::section::{Keys, Section};
 use crate::config::value::Value;
-use crate::policy::{BodyClass, ErrorFormat, PathPattern, Place, Unscannable};
+use crate::policy::{BodyClass, CertificateName, ErrorFormat, PathPattern, Place, Unscannable};
 use crate::scan::stream::House;
 use crate::scan::{Action, BinaryParts, View};
 
 pub(super) const DEFAULTS: Keys = Keys {
-    known: &["upstream", "limits", "request", "response", "credentials", "echo_identity", "format", "slow"],
-    later: &["allow_from", "assertion", "context", "cors"],
+    known: &[
+        "upstream",
+        "limits",
+        "request",
+        "response",
+        "credentials",
+        "echo_identity",
+        "format",
+        "slow",
+        "trailers",
+        "allow_from",
+        "client_cert",
+        "cors",
+    ],
+    later: &["assertion", "context"],
 };
 pub(super) const ROUTE: Keys = Keys {
     known: &[
@@ -47,8 +63,12 @@ pub(super) const ROUTE: Keys = Keys {
         "context",
         "slow",
         "upgrade",
+        "trailers",
+        "allow_from",
+        "client_cert",
+        "cors",
     ],
-    later: &["allow_from", "cors", "retries", "rewrite", "timeouts", "trailers"],
+    later: &["retries", "rewrite", "timeouts"],
 };
 pub(super) const SCOPES: Keys = Keys { known: &["any_of"], later: &[] };
 pub(super) const REQUEST: Keys = Keys {
@@ -102,6 +122,10 @@ pub(crate) struct Defaults {
     pub echo_identity: Field<bool>,
     pub format: Field<ErrorFormat>,
     pub slow: Field<Duration>,
+    pub trailers: Field<Vec<At<HeaderName>>>,
+    pub allow_from: Field<Vec<At<IpNet>>>,
+    pub client_cert: Field<Vec<CertificateName>>,
+    pub cors: Field<RouteCors>,
 }
 
 /// One item of `routes`.
@@ -168,6 +192,10 @@ impl Defaults {
             echo_identity: section.field("echo_identity", Value::boolean),
             format: section.field("format", |value| value.word(&FORMATS)),
             slow: section.field("slow", timeout),
+            trailers: section.field("trailers", |value| value.set(trailer)),
+            allow_from: section.field("allow_from", allow_from),
+            client_cert: section.field("client_cert", client_cert),
+            cors: section.field("cors", RouteCors::read),
         }
     }
 }
@@ -194,7 +222,7 @@ impl Route {
     }
 }
 
-fn methods(value: &Value<'_>) -> Option<Vec<At<Method>>> {
+pub(super) fn methods(value: &Value<'_>) -> Option<Vec<At<Method>>> {
     let list = value.set(method)?;
     if list.is_empty() {
         return value.refuse(value.mistake("no method at all").help("leave `methods` out to take any method"));
@@ -254,6 +282,32 @@ fn scope(value: &Value<'_>, text: &str) -> Option<Arc<str>> {
         return value.refuse(mistake.help(format!("write a list: {}", quoted(&format!("[{}]", items.join(", "))))));
     }
     value.refuse(mistake)
+}
+
+/// A name that means nothing to whoever reads the head of a message (RFC 9110 §6.5.1).
+fn trailer(value: &Value<'_>) -> Option<HeaderName> {
+    const OF_THE_HEAD: [HeaderName; 12] = [
+        header::AGE,
+        header::AUTHORIZATION,
+        header::CACHE_CONTROL,
+        header::CONTENT_RANGE,
+        header::COOKIE,
+        header::DATE,
+        header::EXPIRES,
+        header::LOCATION,
+        header::MAX_FORWARDS,
+        header::RETRY_AFTER,
+        header::SET_COOKIE,
+        header::WWW_AUTHENTICATE,
+    ];
+    let name = header_name(value)?;
+    let why = match reserved(&name) {
+        Some(reason) => reason,
+        None if OF_THE_HEAD.contains(&name) => "has to stand in the head of a message",
+        None if name.as_str().contains('_') => "has a `_`, which many services read as `-`",
+        None => return Some(name),
+    };
+    value.refuse(value.mistake(format!("`{name}` {why}")))
 }
 
 fn underscore_header(value: &Value<'_>) -> Option<HeaderName> {

@@ -44,11 +44,12 @@ pub enum Framing {
 pub struct Reader<S> {
     stream: S,
     buffer: Vec<u8>,
+    trailers: Vec<String>,
 }
 
 impl<S: AsyncRead + Unpin> Reader<S> {
     pub fn new(stream: S) -> Self {
-        Self { stream, buffer: Vec::new() }
+        Self { stream, buffer: Vec::new(), trailers: Vec::new() }
     }
 
     pub fn stream(&mut self) -> &mut S {
@@ -97,12 +98,23 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         Some(self.buffer.drain(..length).collect())
     }
 
+    /// The lines behind the last chunk of the last body in chunks.
+    pub fn trailers(&self) -> &[String] {
+        &self.trailers
+    }
+
     /// One chunk's data; empty for the last chunk, whose trailers are read too. `None` if the stream broke off.
     pub async fn chunk(&mut self) -> Option<Vec<u8>> {
         let size = self.line().await?;
         let size = usize::from_str_radix(size.split(';').next()?.trim(), 16).ok()?;
         if size == 0 {
-            while !self.line().await?.is_empty() {}
+            self.trailers.clear();
+            loop {
+                match self.line().await? {
+                    end if end.is_empty() => break,
+                    line => self.trailers.push(line),
+                }
+            }
             return Some(Vec::new());
         }
         let data = self.exactly(size).await?;
