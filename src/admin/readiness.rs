@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use super::Exposed;
 use crate::auth::{Trouble, TroubleReport};
 
 /// The state behind `/readyz`. Copies share it.
@@ -11,6 +12,8 @@ use crate::auth::{Trouble, TroubleReport};
 pub struct Readiness {
     state: Arc<Mutex<State>>,
     verifier: Trouble,
+    /// Whether an exposed service takes traffic away.
+    refuses_exposed: bool,
 }
 
 /// The lock is held to copy or set a few words.
@@ -27,11 +30,14 @@ struct State {
     /// Why revoked keys are not looked for. No reason to take traffic away: keys are verified as ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     key_list: Option<String>,
+    /// Upstreams whose service answers where nobody needs a key.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    exposed: Vec<String>,
 }
 
 impl Readiness {
-    pub fn new(verifier: Trouble) -> Self {
-        Self { state: Arc::default(), verifier }
+    pub fn new(verifier: Trouble, exposed: Exposed) -> Self {
+        Self { state: Arc::default(), verifier, refuses_exposed: exposed == Exposed::Refuse }
     }
 
     /// From now on, traffic should go elsewhere.
@@ -44,11 +50,16 @@ impl Readiness {
         self.lock().reload_failed = result.err();
     }
 
+    /// Notes the upstreams whose service can be reached past us.
+    pub(super) fn exposed(&self, upstreams: Vec<String>) {
+        self.lock().exposed = upstreams;
+    }
+
     /// Whether ready, and the detail as JSON.
     pub(super) fn report(&self) -> (bool, String) {
         let TroubleReport { ready, verifier, list } = self.verifier.report();
         let state = State { verifier, key_list: list, ..self.lock().clone() };
-        let ready = ready && !state.draining;
+        let ready = ready && !state.draining && (state.exposed.is_empty() || !self.refuses_exposed);
         // Plain fields always serialize.
         let detail = serde_json::to_value(&state).unwrap_or_default();
         (ready, serde_json::json!({"ready": ready, "detail": detail}).to_string())

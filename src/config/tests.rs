@@ -5,6 +5,7 @@ mod documented;
 mod files;
 mod mistakes;
 mod mutated;
+mod schema;
 mod secrets;
 mod sections;
 mod serve;

@@ -138,7 +138,7 @@ impl Refusal {
             Self::VerifierUnavailable(_) => {
                 (S::SERVICE_UNAVAILABLE, "VERIFIER_UNAVAILABLE", "API keys cannot be verified at the moment")
             }
-            Self::UpstreamUnreachable(_) => (S::BAD_GATEWAY, "UPSTREAM_UNREACHABLE", "Service unreachable"),
+            Self::UpstreamUnreachable(_) => (S::SERVICE_UNAVAILABLE, "UPSTREAM_UNREACHABLE", "Service unreachable"),
             Self::UpstreamTimeout => (S::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT", "Service timed out"),
             Self::UpstreamBroken(_) => (S::BAD_GATEWAY, "UPSTREAM_BROKEN", "Service answer was broken"),
             Self::Overloaded(_) => (S::SERVICE_UNAVAILABLE, "OVERLOADED", "Overloaded"),
@@ -165,12 +165,11 @@ impl Refusal {
         match self {
             Self::RateLimited(refused) => Retry::After(refused.retry_after),
             Self::VerifierUnavailable(error) => Retry::After(error.wait().unwrap_or(UNAVAILABLE_RETRY)),
-            Self::Overloaded(_) => Retry::After(UNAVAILABLE_RETRY),
-            Self::RequestTimeout
-            | Self::RequestAborted
-            | Self::UpstreamUnreachable(_)
-            | Self::UpstreamTimeout
-            | Self::UpstreamBroken(_) => Retry::Maybe,
+            // Nothing was sent: the service is not up yet, or already gone.
+            Self::Overloaded(_) | Self::UpstreamUnreachable(_) => Retry::After(UNAVAILABLE_RETRY),
+            Self::RequestTimeout | Self::RequestAborted | Self::UpstreamTimeout | Self::UpstreamBroken(_) => {
+                Retry::Maybe
+            }
             _ => Retry::Never,
         }
     }

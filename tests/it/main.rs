@@ -37,5 +37,6 @@ mod streaming;
 mod tls;
 mod upstreams;
 mod vectors;
+mod watching;
 mod websocket;
 mod websocket_wire;
