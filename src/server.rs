@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
-use crate::admin::{self, Readiness};
+use crate::admin::{self, Exposed, Readiness};
 use crate::auth::{Authenticator, KindeVerifier, OnChange, StoreVerifier, Trouble, Verifier, VerifierError};
 use crate::config::{Address, Compiled, ListenAddress, MAX_HEADERS, Mistakes, Process, StoreSpec, VerifierSpec};
 use crate::key_service::{self, Service, Tokens};
@@ -31,6 +31,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Server {
     process: Process,
+    clock: Clock,
     addresses: Addresses,
     pipeline: Arc<Pipeline>,
     upstreams: Arc<Upstreams>,
@@ -199,7 +200,7 @@ impl Server {
             let limits = ConnectionLimits { proxy_protocol: None, ..limits };
             tasks.spawn(listener::serve(listener, tls, limits, serve.max_connections, phases, service));
         }
-        let readiness = Readiness::new(trouble, Arc::clone(&upstreams));
+        let readiness = Readiness::new(trouble, Some(Arc::clone(&upstreams)), process.exposed);
         if let Some((listener, spec)) = admin.zip(process.admin.as_ref()) {
             let access = admin::Access::Token(spec.token.clone());
             let answers = admin::Answers {
@@ -216,10 +217,17 @@ impl Server {
             let answers = admin::Answers { access, readiness: readiness.clone(), metrics, auth: None, keys: None };
             tokio::spawn(admin::serve(listener, answers));
         }
-        tokio::spawn(sweep(limiter, clock));
-        metrics.reload_success.set(1);
+        if process.exposed != Exposed::Ignore {
+            let others = [addresses.admin, addresses.health, addresses.keys];
+            let own_ports = addresses.proxy.iter().chain(others.iter().flatten()).map(SocketAddr::port).collect();
+            let (pipeline, metrics) = (Arc::downgrade(&pipeline), Arc::clone(&metrics));
+            tokio::spawn(admin::watch_exposure(pipeline, own_ports, readiness.clone(), metrics));
+        }
+        tokio::spawn(sweep(limiter, clock.clone()));
+        metrics.configured(clock.now().wall);
         Ok(Self {
             process,
+            clock,
             addresses,
             pipeline,
             upstreams,
@@ -263,22 +271,44 @@ impl Server {
                         is_new
                     });
                 }
+                if let VerifierSpec::Kinde(kinde) = &process.verifier
+                    && let Err(error) = self.auth.replace_secrets(&kinde.credentials)
+                {
+                    tracing::error!(%error, "the verifier keeps its former credentials");
+                }
                 self.readiness.reloaded(Ok(()));
-                self.metrics.reload(true);
+                self.metrics.reload(true, self.clock.now().wall);
                 tracing::info!("the new configuration is in force");
             }
             Err(mistakes) => {
                 tracing::error!("the new configuration is refused, the last good one stays in force\n{mistakes}");
                 self.readiness.reloaded(Err(mistakes.lines().last().unwrap_or_default().to_owned()));
-                self.metrics.reload(false);
+                self.metrics.reload(false, self.clock.now().wall);
             }
         }
     }
 
-    /// Stops: readiness fails, no new connections, open ones end after their request, and after the grace time what
-    /// is left is cut. Every usage record is written before this returns.
-    pub async fn stop(mut self) -> Stopped {
+    /// The end is near: from now on readiness fails, and every answer asks its client to come back by another
+    /// connection, which will find its way elsewhere. Everything is served as before.
+    pub fn leave(&self) {
         self.readiness.drain();
+        self.phase.send_if_modified(|phase| {
+            let begins = *phase == Phase::Serving;
+            if begins {
+                *phase = Phase::Leaving;
+                tracing::info!("traffic should go elsewhere from now on");
+            }
+            begins
+        });
+    }
+
+    /// Stops: leaves, goes on for the delay, then takes no new connections; open ones end after their request, and after
+    /// the grace time, which begins with this call, what is left is cut. Every usage record is written before this
+    /// returns.
+    pub async fn stop(mut self) -> Stopped {
+        let asked = self.clock.now().monotonic;
+        self.leave();
+        self.clock.sleep(self.process.delay).await;
         self.phase.send_replace(Phase::Draining);
         while self.tasks.join_next().await.is_some() {}
         let (ended, mut all_ended) = tokio::sync::oneshot::channel();
@@ -290,7 +320,8 @@ impl Server {
             }
             let _ = ended.send(());
         });
-        let stopped = match tokio::time::timeout(self.process.grace, &mut all_ended).await {
+        let left = self.process.grace.saturating_sub(self.clock.now().monotonic.saturating_duration_since(asked));
+        let stopped = match tokio::time::timeout(left, &mut all_ended).await {
             Ok(_) => Stopped::Drained,
             Err(_) => {
                 tracing::warn!("the grace time is over; open requests are cut");

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use super::Exposed;
 use crate::auth::{Trouble, TroubleReport};
 use crate::upstream::Upstreams;
 
@@ -13,6 +14,8 @@ pub struct Readiness {
     state: Arc<Mutex<State>>,
     verifier: Trouble,
     upstreams: Option<Arc<Upstreams>>,
+    /// Whether an exposed service takes traffic away.
+    refuses_exposed: bool,
 }
 
 /// The lock is held to copy or set a few words.
@@ -32,11 +35,15 @@ struct State {
     /// Upstreams of which every endpoint fails its checks. A reason to take traffic away.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failing_upstreams: Vec<Arc<str>>,
+    /// Upstreams whose service answers where nobody needs a key.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    exposed: Vec<String>,
 }
 
 impl Readiness {
-    pub fn new(verifier: Trouble, upstreams: Arc<Upstreams>) -> Self {
-        Self { state: Arc::default(), verifier, upstreams: Some(upstreams) }
+    pub fn new(verifier: Trouble, upstreams: Option<Arc<Upstreams>>, exposed: Exposed) -> Self {
+        let refuses_exposed = exposed == Exposed::Refuse;
+        Self { state: Arc::default(), verifier, upstreams, refuses_exposed }
     }
 
     /// From now on, traffic should go elsewhere.
@@ -49,12 +56,18 @@ impl Readiness {
         self.lock().reload_failed = result.err();
     }
 
+    /// Notes the upstreams whose service can be reached past us.
+    pub(super) fn exposed(&self, upstreams: Vec<String>) {
+        self.lock().exposed = upstreams;
+    }
+
     /// Whether ready, and the detail as JSON.
     pub(super) fn report(&self) -> (bool, String) {
         let TroubleReport { ready, verifier, list } = self.verifier.report();
         let failing_upstreams = self.upstreams.as_ref().map(|upstreams| upstreams.failing()).unwrap_or_default();
         let state = State { verifier, key_list: list, failing_upstreams, ..self.lock().clone() };
-        let ready = ready && !state.draining && state.failing_upstreams.is_empty();
+        let exposed = self.refuses_exposed && !state.exposed.is_empty();
+        let ready = ready && !state.draining && state.failing_upstreams.is_empty() && !exposed;
         // Plain fields always serialize.
         let detail = serde_json::to_value(&state).unwrap_or_default();
         (ready, serde_json::json!({"ready": ready, "detail": detail}).to_string())

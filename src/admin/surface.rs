@@ -185,6 +185,7 @@ fn of_type(kind: &'static str, status: StatusCode, body: impl Into<Bytes>) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::Exposed;
 
     async fn ask(path: &str, token: Option<&str>, access: &Access, readiness: &Readiness) -> StatusCode {
         let mut request = Request::get(path).body(Full::new(Bytes::new())).expect("a request");
@@ -215,6 +216,13 @@ mod tests {
         readiness.reloaded(Err("2 mistakes".to_owned()));
         assert_eq!(ask("/readyz", None, &Access::Anyone, &readiness).await, StatusCode::OK);
         assert!(readiness.report().1.contains("2 mistakes"));
+        readiness.exposed(vec!["ai".to_owned()]);
+        assert_eq!(ask("/readyz", None, &Access::Anyone, &readiness).await, StatusCode::OK, "a warning");
+        assert!(readiness.report().1.contains(r#""exposed":["ai"]"#), "{}", readiness.report().1);
+        let strict = Readiness::new(Default::default(), None, Exposed::Refuse);
+        assert_eq!(ask("/readyz", None, &Access::Anyone, &strict).await, StatusCode::OK);
+        strict.exposed(vec!["ai".to_owned()]);
+        assert_eq!(ask("/readyz", None, &Access::Anyone, &strict).await, StatusCode::SERVICE_UNAVAILABLE);
         readiness.drain();
         assert_eq!(ask("/readyz", None, &Access::Anyone, &readiness).await, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(ask("/livez", None, &Access::Anyone, &readiness).await, StatusCode::OK);

@@ -121,6 +121,19 @@ impl Authenticator {
         self.0.cache.purge(purge);
     }
 
+    /// Shows the verifier's own credentials anew, where only their secrets have changed.
+    ///
+    /// # Errors
+    /// A token that cannot be sent; the one before stays in use.
+    pub fn replace_secrets(&self, credentials: &Credentials) -> Result<(), VerifierError> {
+        if let Verifier::Kinde(kinde) = &self.0.verifier
+            && kinde.replace_secrets(credentials)?
+        {
+            tracing::info!("the new credentials for the verifier are in use");
+        }
+        Ok(())
+    }
+
     /// Writes what is only counted so far, at the end of a process. Bounded in time.
     pub async fn flush(&self) {
         if let Verifier::Store(store) = &self.0.verifier {

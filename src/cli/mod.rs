@@ -4,6 +4,7 @@
 //! 0 done, 1 failed, 2 the command line or the configuration is wrong; those of `keyward scan` are in `scan`.
 
 mod demo;
+mod drain;
 mod keys;
 mod log;
 mod run;
@@ -37,11 +38,15 @@ enum Command {
     Run(run::RunArgs),
     /// Check a configuration: print its routes, or every mistake in it
     Check(ConfigArg),
+    /// Print the JSON Schema of proxy.yaml, for editors
+    Schema,
     /// Scan standard input as the proxy would: what may pass to standard output, the verdict to standard error
     Scan(scan::ScanArgs),
     /// Create, list, rotate, revoke and import keys of the embedded store; purge a proxy's cache
     #[command(subcommand)]
     Keys(Box<keys::KeysCommand>),
+    /// Tell the running proxy that its end is near: readiness fails, clients are sent elsewhere, all is served as before
+    Drain(drain::DrainArgs),
     /// Try Keyward: the real proxy in front of a built-in sample AI service
     Demo(demo::DemoArgs),
 }
@@ -75,8 +80,10 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check(&args.config),
+        Command::Schema => print_schema(),
         Command::Scan(args) => return scan::run(&args),
         Command::Keys(command) => manage_keys(&command),
+        Command::Drain(args) => drain::run(&args),
         Command::Demo(args) => demo::run(&args),
     };
     match done {
@@ -95,6 +102,11 @@ pub fn main() -> ExitCode {
 fn check(path: &Path) -> Result<(), Failure> {
     let compiled = load(path)?;
     std::io::stdout().write_all(config::summary(&compiled).as_bytes()).map_err(Failure::other)
+}
+
+fn print_schema() -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(&config::schema()).map_err(Failure::other)?;
+    writeln!(std::io::stdout(), "{text}").map_err(Failure::other)
 }
 
 fn manage_keys(command: &keys::KeysCommand) -> Result<(), Failure> {

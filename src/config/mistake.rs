@@ -6,7 +6,9 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
+use std::path::Path;
 
+use super::files::Watched;
 use super::snippet::Source;
 
 /// A place in the file. Lines and columns count from 1; columns and width count characters.
@@ -91,6 +93,7 @@ fn printable(character: char) -> Vec<char> {
 pub(super) struct Findings {
     list: RefCell<Vec<Mistake>>,
     known: RefCell<HashSet<(Option<Position>, String)>>,
+    files: RefCell<Watched>,
 }
 
 impl Findings {
@@ -101,13 +104,23 @@ impl Findings {
         }
     }
 
+    /// Notes a file that the outcome depends on, before it is read.
+    pub fn depends_on(&self, file: &Path) {
+        self.files.borrow_mut().add(file);
+    }
+
+    /// Takes the files that were noted.
+    pub fn files(&self) -> Watched {
+        self.files.take()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.list.borrow().is_empty()
     }
 
     /// Closes the list: sorted by position, each with its snippet.
-    pub fn finish(self, source: &Source<'_>) -> Mistakes {
-        let mut list = self.list.into_inner();
+    pub fn finish(&self, source: &Source<'_>) -> Mistakes {
+        let mut list = self.list.take();
         for mistake in &mut list {
             mistake.snippet = mistake.position.and_then(|position| source.snippet(position));
         }

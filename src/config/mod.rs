@@ -15,9 +15,11 @@
 mod address;
 mod compile;
 mod field;
+mod files;
 mod header_name;
 mod mistake;
 mod process;
+mod schema;
 mod secret;
 mod section;
 mod snippet;
@@ -27,11 +29,13 @@ mod units;
 mod value;
 mod written;
 
+pub use files::Watched;
 pub use mistake::{Mistake, Mistakes, Position};
 pub use process::{
     Address, AdminSpec, BadAddress, CacheSpec, Credentials, HealthSpec, KindeSpec, ListenAddress, MAX_HEADERS, Origin,
     PostgresSpec, Process, ServeSpec, StorePlace, StoreSpec, TrustedCertificates, UsageOutput, VerifierSpec,
 };
+pub use schema::schema;
 pub use table::{route_table, summary};
 pub use units::parse_duration;
 
@@ -85,9 +89,27 @@ pub struct Overrides {
 /// # Errors
 /// Every mistake of the file, or the one that it could not be read.
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>, overrides: &Overrides) -> Result<Compiled, Mistakes> {
+    load_watched(path, env, overrides).0
+}
+
+/// As [`load`], and says which files the outcome depends on: this one, and the secrets and certificates that it names. Those
+/// of a refused file are told too, because mending one of them may mend it.
+pub fn load_watched(
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+    overrides: &Overrides,
+) -> (Result<Compiled, Mistakes>, Watched) {
+    let findings = Findings::default();
+    findings.depends_on(path);
     let name = path.display().to_string();
-    let text = read_file(path).map_err(|reason| Mistakes::unreadable(&name, reason))?;
-    compile_text(&name, &text, path.parent().unwrap_or(Path::new("")), env, overrides)
+    let loaded = match read_file(path) {
+        Err(reason) => Err(Mistakes::unreadable(&name, reason)),
+        Ok(text) => {
+            let base_dir = path.parent().unwrap_or(Path::new(""));
+            compile_into(&findings, &name, &text, base_dir, env, overrides)
+        }
+    };
+    (loaded, findings.files())
 }
 
 /// Compiles the text of a file called `name`, whose relative paths start at `base_dir`.
@@ -101,7 +123,17 @@ pub fn compile_text(
     env: &dyn Fn(&str) -> Option<String>,
     overrides: &Overrides,
 ) -> Result<Compiled, Mistakes> {
-    let findings = Findings::default();
+    compile_into(&Findings::default(), name, text, base_dir, env, overrides)
+}
+
+fn compile_into(
+    findings: &Findings,
+    name: &str,
+    text: &str,
+    base_dir: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+    overrides: &Overrides,
+) -> Result<Compiled, Mistakes> {
     let root = match tree::parse(text) {
         Ok(root) => root,
         Err(mistake) => {
@@ -114,10 +146,10 @@ pub fn compile_text(
         findings.add(Mistake::at(Some(root.position), "", "the file is empty"));
         return Err(findings.finish(&source));
     }
-    let context = Context { findings: &findings, base_dir, env };
+    let context = Context { findings, base_dir, env };
     let spot = Value::root(&root, context).spot();
     let compiled =
-        Config::read(&root, context).and_then(|config| compile::compile(config, &spot, base_dir, overrides, &findings));
+        Config::read(&root, context).and_then(|config| compile::compile(config, &spot, base_dir, overrides, findings));
     match compiled {
         Some(compiled) => Ok(compiled),
         None => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::admin::Exposed;
 use crate::key_service::Tokens;
 use crate::listener::TlsSpec;
 use crate::policy::SecretString;
@@ -41,10 +42,14 @@ pub struct Process {
     pub body_timeout: Duration,
     /// How long a client may take nothing of a response.
     pub write_timeout: Duration,
-    /// How long requests may go on after a stop was asked for.
+    /// How long everything is served as before after a stop was asked for.
+    pub delay: Duration,
+    /// How long requests may go on after a stop was asked for, the delay included.
     pub grace: Duration,
     pub admin: Option<AdminSpec>,
     pub health: Option<HealthSpec>,
+    /// What readiness makes of a service that can be reached past the proxy.
+    pub exposed: Exposed,
     /// One budget for all held bodies, in bytes.
     pub memory: usize,
     pub verifier: VerifierSpec,
@@ -65,11 +70,11 @@ impl Process {
         let same_listen = sockets && self.proxy_protocol == other.proxy_protocol && listen(self) == listen(other);
         [
             ("listen", same_listen),
-            ("shutdown", self.grace == other.grace),
+            ("shutdown", self.delay == other.delay && self.grace == other.grace),
             ("admin", self.admin == other.admin),
-            ("health", self.health == other.health),
+            ("health", self.health == other.health && self.exposed == other.exposed),
             ("memory", self.memory == other.memory),
-            ("keys", self.verifier == other.verifier),
+            ("keys", self.verifier.is_same_but_for_secrets(&other.verifier)),
             ("keys.serve", self.serve.as_ref().map(ServeSpec::fixed) == other.serve.as_ref().map(ServeSpec::fixed)),
             ("keys.cache", self.cache == other.cache),
             ("usage", self.usage == other.usage),
@@ -124,6 +129,20 @@ pub struct HealthSpec {
 pub enum VerifierSpec {
     Store(StoreSpec),
     Kinde(KindeSpec),
+}
+
+impl VerifierSpec {
+    /// Whether nothing differs but secrets that a reload can replace: those that Kinde is shown.
+    fn is_same_but_for_secrets(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Kinde(kinde), Self::Kinde(other)) => {
+                let credentials = other.credentials.clone();
+                kinde.credentials.is_same_but_for_secrets(&credentials)
+                    && KindeSpec { credentials, ..kinde.clone() } == *other
+            }
+            _ => self == other,
+        }
+    }
 }
 
 /// The embedded key store.

@@ -54,6 +54,7 @@ fn from_env(name: &Value<'_>, context: Context<'_>, shape: Shape) -> Option<Secr
 
 fn from_file(path: &Value<'_>, context: Context<'_>, shape: Shape) -> Option<SecretString> {
     let file = context.base_dir.join(path.text("the path of a file")?);
+    context.findings.depends_on(&file);
     match read(&file).map(shape) {
         Err(error) => path.refuse(path.mistake(format!("cannot read {}: {error}", file.display()))),
         Ok(Err(reason)) => path.refuse(path.mistake(format!("the content of {} {reason}", file.display()))),

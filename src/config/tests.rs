@@ -6,6 +6,7 @@ mod files;
 mod mistakes;
 mod mutated;
 mod peers;
+mod schema;
 mod secrets;
 mod sections;
 mod serve;

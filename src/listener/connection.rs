@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
+use http::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -40,6 +42,9 @@ pub struct ConnectionLimits {
     pub write_timeout: Duration,
 }
 
+/// Who has connected before the end may still send a request.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
 /// Serves one connection to its end. While draining it ends after the requests that have begun; a WebSocket goes on until
 /// the grace time is over, and is closed then.
 pub(super) async fn serve(
@@ -53,7 +58,10 @@ pub(super) async fn serve(
 ) {
     let begun = tokio::select! {
         begun = begin(accepted, tls.as_deref(), &limits) => begun,
-        () = reached(&mut phase, Phase::Draining) => return,
+        () = async {
+            reached(&mut phase, Phase::Draining).await;
+            tokio::time::sleep(LAST_CALL).await;
+        } => return,
     };
     let Some((io, peer, version)) = begun else { return };
     match version {
@@ -125,10 +133,17 @@ async fn serve_http1(
     let address = peer.address;
     let switch = Arc::new(Switch::default());
     let switched = Arc::clone(&switch);
+    let known = phase.clone();
     let service = service_fn(move |request| {
         let (pipeline, upstreams, switch) = (Arc::clone(&pipeline), Arc::clone(&upstreams), Arc::clone(&switch));
-        let peer = peer.clone();
-        Box::pin(async move { Ok::<_, Infallible>(pipeline.serve(request, peer, &upstreams, &switch).await) })
+        let (known, peer) = (known.clone(), peer.clone());
+        Box::pin(async move {
+            let mut response = pipeline.serve(request, peer, &upstreams, &switch).await;
+            if *known.borrow() >= Phase::Leaving && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -137,6 +152,8 @@ async fn serve_http1(
         .max_headers(limits.max_headers)
         .serve_connection(TokioIo::new(Patient::new(io, limits.write_timeout)), service);
     let ended = tokio::select! {
+        // First, because a connection that has not been polled would be closed with its request unread.
+        biased;
         ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
         () = reached(&mut phase, Phase::Draining) => {
             std::pin::Pin::new(&mut connection).graceful_shutdown();

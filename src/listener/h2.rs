@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::connection::ConnectionLimits;
@@ -62,6 +62,7 @@ pub(super) async fn serve(
         .serve_connection(TokioIo::new(Patient::new(io, limits.write_timeout)), service);
     tokio::pin!(connection);
     let mut ending = false;
+    let mut known = phase.clone();
     loop {
         tokio::select! {
             ended = &mut connection => {
@@ -71,6 +72,11 @@ pub(super) async fn serve(
                 return;
             }
             () = reached(&mut phase, Phase::Draining), if !ending => ending = true,
+            // A client that is sent away before it has asked for anything would come back at once.
+            () = async {
+                reached(&mut known, Phase::Leaving).await;
+                streams.first().await;
+            }, if !ending => ending = true,
             () = streams.idle_for(limits.header_timeout), if !ending => ending = true,
             // All have ended, and the client does not take what is left of them.
             () = streams.idle_for(limits.write_timeout), if ending => return,
@@ -87,7 +93,7 @@ pub(super) async fn serve(
 
 /// The streams of a connection that have begun and not ended.
 #[derive(Clone, Debug, Default)]
-struct Streams(Arc<Mutex<Open>>);
+struct Streams(Arc<Mutex<Open>>, Arc<Notify>);
 
 #[derive(Debug, Default)]
 struct Open {
@@ -117,7 +123,15 @@ impl Streams {
         open.next += 1;
         open.idle = None;
         open.waiting.insert(id, None);
+        self.1.notify_one();
         Stream { id, streams: self.clone() }
+    }
+
+    /// Completes when the first stream has begun.
+    async fn first(&self) {
+        while self.lock().next == 0 {
+            self.1.notified().await;
+        }
     }
 
     /// Completes when there has been no stream for `time`.

@@ -31,7 +31,14 @@ use socket::Accepted;
 /// After the system refused a connection (usually for want of file descriptors), trying at once only spins.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts until `phase` leaves [`Phase::Serving`]. At most `slots` connections are open at once; more wait in the
+/// Closing a socket resets the connections that wait in its backlog, so they are taken first: it is empty when nothing
+/// has come for this long.
+const LAST_CALL: Duration = Duration::from_millis(10);
+
+/// Where new ones never cease to come.
+const MOST_LAST_CALLS: Duration = Duration::from_millis(500);
+
+/// Accepts until `phase` comes to [`Phase::Draining`]. At most `slots` connections are open at once; more wait in the
 /// system's backlog.
 pub async fn accept(
     listener: Listener,
@@ -39,10 +46,26 @@ pub async fn accept(
     slots: Arc<Semaphore>,
     mut phase: watch::Receiver<Phase>,
 ) {
+    let last_call = async {
+        worker::reached(&mut phase, Phase::Draining).await;
+        tokio::time::Instant::now() + MOST_LAST_CALLS
+    };
+    let mut last_call = std::pin::pin!(last_call);
+    let mut until = None;
     loop {
-        let accepted = tokio::select! {
-            () = worker::reached(&mut phase, Phase::Draining) => return,
-            accepted = accept_one(&listener, &slots) => accepted,
+        let accepted = match until {
+            None => tokio::select! {
+                end = &mut last_call => {
+                    until = Some(end);
+                    continue;
+                }
+                accepted = accept_one(&listener, &slots) => accepted,
+            },
+            Some(end) if tokio::time::Instant::now() > end => return,
+            Some(_) => match tokio::time::timeout(LAST_CALL, accept_one(&listener, &slots)).await {
+                Ok(accepted) => accepted,
+                Err(_) => return,
+            },
         };
         match accepted {
             Ok((accepted, slot)) => workers.assign(accepted, slot),

@@ -39,7 +39,7 @@ pub trait Answer: Clone + Send + Sync + Unpin + 'static {
     fn answer(&self, request: Request<Incoming>, client: IpAddr) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
-/// Serves until `phase` leaves [`Phase::Serving`], then for a moment what has begun.
+/// Serves until `phase` comes to [`Phase::Draining`], then for a moment what has begun.
 pub async fn serve(
     listener: Listener,
     tls: Option<Arc<Tls>>,

@@ -62,6 +62,12 @@ impl TlsSpec {
         self.read()?.config(self, Protocols::Http1).map(drop)
     }
 
+    /// Every file that is named.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let pairs = self.certificates.iter().flat_map(|files| [&*files.cert, &*files.key]);
+        pairs.chain(self.client_ca.as_deref())
+    }
+
     fn read(&self) -> Result<Files, TlsError> {
         let certificates =
             self.certificates.iter().map(|files| Ok((files::read(&files.cert)?, files::read(&files.key)?.into())));

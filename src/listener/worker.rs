@@ -24,6 +24,8 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     Serving,
+    /// Everything is served, and clients are asked to come back by another connection.
+    Leaving,
     /// No new connections; open ones end after their current request.
     Draining,
     /// What is still open is cut, WebSockets with a word.

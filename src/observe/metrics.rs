@@ -1,5 +1,7 @@
 //! Prometheus metrics. Every label is bounded by the configuration or by an enum of ours.
 
+use std::time::SystemTime;
+
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -32,10 +34,13 @@ pub struct Metrics {
     pub websocket_messages: IntCounterVec,
     /// Requests that a route with `auth: observe` let pass without a key.
     pub keyless: IntCounterVec,
+    /// 1 for an upstream whose service can be reached past us.
+    pub upstream_exposed: IntGaugeVec,
     /// Bytes of bodies that are held for inspection.
     pub held_bytes: IntGauge,
-    /// Whether the last reload took effect.
-    pub reload_success: IntGauge,
+    reload_success: IntGauge,
+    reload_time: IntGauge,
+    generation: IntGauge,
     /// Failed attempts to write usage records; what could not be written is kept and tried again.
     pub usage_write_errors: IntCounter,
     /// Uses of keys that could not be written to the key store.
@@ -156,10 +161,24 @@ impl Metrics {
                 "Keyless requests let pass by auth: observe",
                 &["route"],
             )?,
+            upstream_exposed: {
+                let help = "1 if the service answers on another address than loopback too";
+                let metric = IntGaugeVec::new(Opts::new("keyward_upstream_exposed", help), &["upstream"])?;
+                registry.register(Box::new(metric.clone()))?;
+                metric
+            },
             held_bytes: gauge("keyward_held_bytes", "Bytes of bodies held for inspection")?,
             reload_success: gauge(
                 "keyward_config_last_reload_success",
                 "1 if the last configuration load took effect",
+            )?,
+            reload_time: gauge(
+                "keyward_config_last_reload_success_timestamp_seconds",
+                "When the configuration in force took effect, in seconds since 1970",
+            )?,
+            generation: gauge(
+                "keyward_config_generation",
+                "How many configurations have been in force since the start, the present one included",
             )?,
             key_uses_dropped: counter(
                 "keyward_key_uses_dropped_total",
@@ -250,9 +269,22 @@ impl Metrics {
         }
     }
 
-    pub fn reload(&self, success: bool) {
-        self.reloads.with_label_values(&[if success { "success" } else { "failure" }]).inc();
-        self.reload_success.set(i64::from(success));
+    /// A configuration took effect at the start, or by a reload.
+    pub fn configured(&self, now: SystemTime) {
+        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.reload_success.set(1);
+        self.reload_time.set(i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX));
+        self.generation.inc();
+    }
+
+    /// A reload; a refused one leaves everything as it was.
+    pub fn reload(&self, took_effect: bool, now: SystemTime) {
+        self.reloads.with_label_values(&[if took_effect { "success" } else { "failure" }]).inc();
+        if took_effect {
+            self.configured(now);
+        } else {
+            self.reload_success.set(0);
+        }
     }
 
     /// The text exposition format, version 0.0.4.

@@ -32,6 +32,7 @@ pub use websocket::{Session, Switch};
 
 pub use crate::headers::Scheme;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +53,7 @@ use crate::headers::{
 };
 use crate::limit::{Admission, BucketOwner, Charge, Limiter};
 use crate::observe::{Metrics, UsageSink};
-use crate::policy::{Access, Limit, Matched, Policy, Principal, Route, Subject, Unmatched};
+use crate::policy::{Access, Endpoint, Limit, Matched, Policy, Principal, Route, Subject, Unmatched};
 use crate::time::Clock;
 use crate::upstream::{RequestBody, UpstreamClient};
 use exchange::Exchange;
@@ -130,6 +131,13 @@ impl Pipeline {
             ids: RequestIds::new()?,
             body_timeout: parts.body_timeout,
         })
+    }
+
+    /// Where requests go at the moment: every upstream that a route names, once.
+    pub fn upstreams(&self) -> BTreeMap<Arc<str>, Vec<Endpoint>> {
+        let policy = self.policy.load();
+        let upstreams = policy.routes.routes().iter().map(|route| &route.upstream);
+        upstreams.map(|upstream| (Arc::clone(&upstream.name), upstream.endpoints.clone())).collect()
     }
 
     /// Puts another policy in force. Requests that have begun keep the one they began with.

@@ -153,7 +153,7 @@ impl Refusal {
             Self::VerifierUnavailable(_) => {
                 (S::SERVICE_UNAVAILABLE, "VERIFIER_UNAVAILABLE", "API keys cannot be verified at the moment")
             }
-            Self::UpstreamUnreachable(_) => (S::BAD_GATEWAY, "UPSTREAM_UNREACHABLE", "Service unreachable"),
+            Self::UpstreamUnreachable(_) => (S::SERVICE_UNAVAILABLE, "UPSTREAM_UNREACHABLE", "Service unreachable"),
             Self::UpstreamTimeout => (S::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT", "Service timed out"),
             Self::UpstreamBroken(_) => (S::BAD_GATEWAY, "UPSTREAM_BROKEN", "Service answer was broken"),
             Self::DeadlineExceeded => (S::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", "The deadline of the call is over"),
@@ -185,11 +185,11 @@ impl Refusal {
         match self {
             Self::RateLimited(refused) => Retry::After(refused.retry_after),
             Self::VerifierUnavailable(error) => Retry::After(error.wait().unwrap_or(UNAVAILABLE_RETRY)),
-            Self::Overloaded(_) => Retry::After(UNAVAILABLE_RETRY),
+            // Nothing was sent: the service is not up yet, or already gone.
+            Self::Overloaded(_) | Self::UpstreamUnreachable(_) => Retry::After(UNAVAILABLE_RETRY),
             Self::UpstreamUnavailable(wait) => Retry::After(*wait),
             Self::RequestTimeout
             | Self::RequestAborted
-            | Self::UpstreamUnreachable(_)
             | Self::UpstreamTimeout
             | Self::DeadlineExceeded
             | Self::UpstreamBroken(_) => Retry::Maybe,

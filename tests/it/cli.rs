@@ -228,3 +228,13 @@ fn a_taken_port_is_explained() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains(&format!("port {port}")), "{}", text(&output.stderr));
 }
+
+#[test]
+fn schema_prints_a_json_schema_of_the_configuration() {
+    let output = keyward_in(repository(), &["schema"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert_eq!(schema["properties"]["routes"]["items"]["$ref"], "#/$defs/routes");
+    assert_eq!(schema["$defs"]["routes"]["properties"]["public"]["description"], "Open to everybody");
+}

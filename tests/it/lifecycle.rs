@@ -1,11 +1,14 @@
 //! Reload, stop, readiness, and the one record that every request leaves.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use http_body_util::Full;
 use keyward::server::Stopped;
 use tokio::sync::Notify;
 
 use crate::harness::{Connection, Origin, Proxy, Reader, within};
+use crate::http2::{Client, get};
 
 const FIRST: &str = "
 limits: {one: {requests: 2, per: 1h, by: key}}
@@ -67,6 +70,58 @@ async fn a_stop_waits_for_what_has_begun() {
     assert_eq!(answer.head.field("connection"), Some("close"));
     let (stopped, records) = stop.await.expect("the stop's task");
     assert_eq!((stopped, records.len()), (Stopped::Drained, 2));
+    let late = tokio::net::TcpStream::connect(address).await.expect_err("nobody listens any more");
+    assert_eq!(late.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn who_leaves_serves_as_before_and_sends_its_clients_elsewhere() {
+    let origin = Origin::json("{}").await;
+    let proxy = Proxy::before(&origin).await;
+    let request = proxy.get("/").key(&proxy.user_key);
+    let (mut open, mut idle) = (Connection::to(proxy.address).await, Connection::to(proxy.address).await);
+    for connection in [&mut open, &mut idle] {
+        assert_eq!(connection.request(&request).await.head.field("connection"), None);
+    }
+    let mut h2 = Client::to(&proxy).await;
+    let ask = || get("/").header("x-api-key", &proxy.user_key).body(Full::default()).expect("a request");
+    assert_eq!(h2.send(ask()).await.expect("an answer").status(), 200);
+
+    proxy.leave();
+    assert_eq!(proxy.health("/readyz").await.status, 503);
+    assert_eq!(proxy.health("/livez").await.status, 200);
+    within("GOAWAY", h2.ended).await.expect("the client's task").expect("an orderly end");
+    let answer = open.request(&request).await;
+    assert_eq!((answer.status, answer.head.field("connection")), (200, Some("close")));
+    assert!(open.0.at_end().await, "the connection ends with the answer");
+    let new = request.send().await;
+    assert_eq!((new.status, new.head.field("connection")), (200, Some("close")), "new connections are served");
+    let mut new = Client::to(&proxy).await;
+    assert_eq!(new.send(ask()).await.expect("an answer").status(), 200);
+    within("GOAWAY", new.ended).await.expect("the client's task").expect("an orderly end");
+    assert_eq!(idle.request(&request).await.status, 200, "an idle connection was not closed under its client");
+}
+
+#[tokio::test]
+async fn a_stop_takes_new_connections_until_its_delay_is_over() {
+    let origin = Origin::json("{}").await;
+    let proxy = Proxy::builder(&origin)
+        .base("listen: {address: '127.0.0.1:0'", "listen: {address: '127.0.78.1:0'")
+        .base("usage:", "shutdown: {delay: 5s}\nusage:")
+        .manual_clock()
+        .start()
+        .await;
+    let (address, health, clock) = (proxy.address, proxy.health, proxy.clock.clone());
+    let request = proxy.get("/").key(&proxy.user_key);
+    let stop = tokio::spawn(proxy.stop());
+    let ready = crate::harness::Request::new(health, "GET", "/readyz");
+    within("readiness to fail", async { while ready.send().await.status == 200 {} }).await;
+    clock.advance(Duration::from_millis(4999));
+    let answer = request.send().await;
+    assert_eq!((answer.status, answer.head.field("connection")), (200, Some("close")));
+    clock.advance(Duration::from_millis(1));
+    let (stopped, records) = stop.await.expect("the stop's task");
+    assert_eq!((stopped, records.len()), (Stopped::Drained, 1));
     let late = tokio::net::TcpStream::connect(address).await.expect_err("nobody listens any more");
     assert_eq!(late.kind(), std::io::ErrorKind::ConnectionRefused);
 }

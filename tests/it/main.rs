@@ -45,5 +45,6 @@ mod trailers;
 mod upstream_tls;
 mod upstreams;
 mod vectors;
+mod watching;
 mod websocket;
 mod websocket_wire;

@@ -425,7 +425,7 @@ async fn a_service_that_is_away_slow_or_cut_off() {
 
     let nowhere = Origin::nowhere();
     let proxy = Proxy::builder(&nowhere).config(&config()).start().await;
-    let unreachable = expected_server(502, "UPSTREAM_UNREACHABLE", "Service unreachable", Retry::Maybe);
+    let unreachable = expected_server(503, "UPSTREAM_UNREACHABLE", "Service unreachable", Retry::After);
     case("nowhere", unreachable, async |shape| proxy.get(&format!("/{shape}/get")).key(&proxy.user_key).send().await)
         .await;
 

@@ -29,8 +29,8 @@ pub(in crate::auth) use link::Failure;
 #[cfg(test)]
 pub(in crate::auth) use memory::MemoryKinde;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -114,6 +114,19 @@ impl PartialEq for Credentials {
 
 impl Eq for Credentials {}
 
+impl Credentials {
+    /// Whether nothing but the secrets differs.
+    pub fn is_same_but_for_secrets(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Client { id, audience, .. }, Self::Client { id: other_id, audience: other_audience, .. }) => {
+                id == other_id && audience == other_audience
+            }
+            (Self::Token(_), Self::Token(_)) | (Self::Nothing, Self::Nothing) => true,
+            _ => false,
+        }
+    }
+}
+
 /// Verifies keys at Kinde.
 #[derive(Debug)]
 pub struct KindeVerifier {
@@ -133,7 +146,7 @@ pub struct KindeVerifier {
 #[derive(Debug)]
 enum Auth {
     Renewed(Arc<TokenSource>),
-    Fixed(Arc<Token>),
+    Fixed(Mutex<Arc<Token>>),
     Nothing(Anonymous),
 }
 
@@ -174,7 +187,7 @@ impl KindeVerifier {
         let link = Arc::new(Link::new(exchange, clock, lots));
         let auth = match &spec.credentials {
             Credentials::Nothing => Auth::Nothing(Anonymous::default()),
-            Credentials::Token(token) => Auth::Fixed(Arc::new(Token::fixed(token, link.now())?)),
+            Credentials::Token(token) => Auth::Fixed(Mutex::new(Arc::new(Token::fixed(token, link.now())?))),
             Credentials::Client { id, secret, audience } => Auth::Renewed(Arc::new(TokenSource::new(
                 Arc::clone(&link),
                 token::form(id, secret, audience),
@@ -194,6 +207,26 @@ impl KindeVerifier {
             believes_anything: AtomicBool::new(false),
             stream: None,
         })
+    }
+
+    /// Shows Kinde other secrets from now on, and says whether they are others. Credentials of another kind are for a
+    /// verifier of their own, and change nothing.
+    pub(in crate::auth) fn replace_secrets(&self, credentials: &Credentials) -> Result<bool, VerifierError> {
+        match (&self.auth, credentials) {
+            (Auth::Renewed(source), Credentials::Client { id, secret, audience }) => {
+                Ok(source.replace_form(token::form(id, secret, audience)))
+            }
+            (Auth::Fixed(token), Credentials::Token(text)) => {
+                let new = Token::fixed(text, self.link.now())?;
+                let mut token = lock(token);
+                let is_new = token.header() != new.header();
+                if is_new {
+                    *token = Arc::new(new);
+                }
+                Ok(is_new)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Follows the changes of a key service for as long as this verifier is in use. `on_change` is called whenever what
@@ -273,7 +306,7 @@ impl KindeVerifier {
     async fn token(&self) -> Result<Option<Arc<Token>>, Failure> {
         match &self.auth {
             Auth::Renewed(source) => source.current().await.map(Some),
-            Auth::Fixed(token) => Ok(Some(Arc::clone(token))),
+            Auth::Fixed(token) => Ok(Some(Arc::clone(&lock(token)))),
             Auth::Nothing(_) => Ok(None),
         }
     }
@@ -374,6 +407,11 @@ impl KindeVerifier {
         api.checked.insert(Arc::clone(&principal.key_id), ours);
         Ok(ours)
     }
+}
+
+fn lock(token: &Mutex<Arc<Token>>) -> MutexGuard<'_, Arc<Token>> {
+    // Held for one assignment.
+    token.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Kinde calls a key valid, and says things about it that cannot be believed.

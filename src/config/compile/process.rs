@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::admin::Exposed;
 use crate::config::field::{At, Field, Spot};
 use crate::config::mistake::Findings;
 use crate::config::process::{
     Address, AdminSpec, CacheSpec, Credentials, HealthSpec, KindeSpec, ListenAddress, PostgresSpec, PostgresTls,
     Process, ServeSpec, StorePlace, StoreSpec, UsageOutput, VerifierSpec,
 };
+use crate::config::units::show_duration;
 use crate::config::written::{KeysSection, Kinde, KindeAuth, ProcessSection, Serve, Store, Verifier};
 use crate::key_service::{AdminToken, Tokens};
 
@@ -67,6 +69,12 @@ pub(super) fn compile(
         (None, Some(_)) => return None,
         _ => None,
     };
+    let delay_spot = written.delay.spot().cloned();
+    let (delay, grace) = (written.delay.or(Duration::ZERO), written.grace.or(GRACE));
+    if let Some(spot) = delay_spot.filter(|_| delay >= grace) {
+        let message = "the delay is a part of `grace`, which must be longer";
+        findings.add(spot.mistake(message).help(format!("`grace` is {}", show_duration(grace))));
+    }
     let cache = &keys.cache;
     let default_address = || match role {
         Role::Proxy => vec![ListenAddress::Tcp(Address { host: LISTEN.0.into(), port: LISTEN.1 })],
@@ -84,13 +92,15 @@ pub(super) fn compile(
         header_timeout: listen.header_timeout.or(HEADER_TIMEOUT),
         body_timeout: listen.body_timeout.or(BODY_TIMEOUT),
         write_timeout: listen.write_timeout.or(WRITE_TIMEOUT),
-        grace: written.grace.or(GRACE),
+        delay,
+        grace,
         admin: match written.admin {
             Some(admin) => Some(AdminSpec { address: admin.address.given()?, token: admin.token.given()? }),
             None => None,
         },
+        exposed: written.health.as_ref().map_or(Field::Missing, |health| health.exposed.clone()).or(Exposed::Warn),
         health: match written.health {
-            Some(address) => Some(HealthSpec { address: address.given()? }),
+            Some(health) => Some(HealthSpec { address: health.address.given()? }),
             None => None,
         },
         memory: count(written.memory, MEMORY),
@@ -277,7 +287,7 @@ fn count(written: Field<u64>, default: u64) -> usize {
 fn check_addresses(written: &ProcessSection, serve: Option<&Field<Address>>, findings: &Findings) {
     let listen = written.listen.addresses.as_ref().given().into_iter().flatten().cloned();
     let admin = written.admin.as_ref().map(|admin| &admin.address);
-    let others = [admin, written.health.as_ref(), serve].into_iter().flatten();
+    let others = [admin, written.health.as_ref().map(|health| &health.address), serve].into_iter().flatten();
     let others = others.filter_map(|field| match field {
         Field::Given(address) => {
             Some(At { value: ListenAddress::Tcp(address.value.clone()), spot: address.spot.clone() })

@@ -96,6 +96,10 @@ fn durations_sizes_and_bounds() {
             "1:19 shutdown.grace: expected a duration such as `500ms`, `15m` or `1h30m`, found the number 25 | did you mean `25s`?",
         ),
         ("shutdown: {grace: 0}", "1:19 shutdown.grace: zero is not a bound: expected 1ms to 365d"),
+        (
+            "shutdown: {delay: 5s, grace: 5s}",
+            "1:19 shutdown.delay: the delay is a part of `grace`, which must be longer | `grace` is 5s",
+        ),
         ("shutdown: {grace: 400d}", "1:19 shutdown.grace: expected 1ms to 365d, found the text `400d`"),
         ("memory: 48 megs", "1:9 memory: expected a size such as `512B`, `50KiB` or `10MiB`, found the text `48 megs`"),
         (

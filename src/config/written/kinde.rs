@@ -110,6 +110,7 @@ pub(super) fn ca(value: &Value<'_>) -> Option<TrustedCertificates> {
     section
         .required("file", |value| {
             let file = value.context.base_dir.join(value.text("the path of a file")?);
+            value.context.findings.depends_on(&file);
             let read = || -> io::Result<Vec<u8>> {
                 let mut bytes = Vec::new();
                 File::open(&file)?.take(MAX_CA_BYTES).read_to_end(&mut bytes)?;

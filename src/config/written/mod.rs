@@ -124,13 +124,14 @@ fn name(value: &Value<'_>) -> Option<String> {
     if is_name(text) { Some(text.to_owned()) } else { value.refuse(value.mistake(format!("this name {NAME_RULE}"))) }
 }
 
-/// Every section, for the test that compares them with the documentation.
-#[cfg(test)]
+/// Every section by its path: what the schema and the documentation are compared with.
 pub(super) fn all_keys() -> Vec<(&'static str, &'static Keys)> {
     vec![
         ("", &TOP),
         ("listen", &process::LISTEN),
         ("listen.timeouts", &process::LISTEN_TIMEOUTS),
+        ("listen.tls", &process::TLS),
+        ("listen.tls.certificates[]", &process::CERTIFICATE),
         ("admin", &process::ADMIN),
         ("health", &process::HEALTH),
         ("shutdown", &process::SHUTDOWN),

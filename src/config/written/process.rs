@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::admin::Exposed;
 use crate::config::address::{self, Address, ListenAddress};
 use crate::config::field::{At, Field, Spot};
 use crate::config::process::UsageOutput;
@@ -24,8 +25,8 @@ pub(super) const TLS: Keys = Keys { known: &["cert", "key", "certificates", "cli
 pub(super) const CERTIFICATE: Keys = Keys { known: &["cert", "key"], later: &[] };
 pub(super) const FILE: Keys = Keys { known: &["file"], later: &[] };
 pub(super) const ADMIN: Keys = Keys { known: &["address", "token"], later: &["tls"] };
-pub(super) const HEALTH: Keys = Keys { known: &["address"], later: &["tls"] };
-pub(super) const SHUTDOWN: Keys = Keys { known: &["grace"], later: &[] };
+pub(super) const HEALTH: Keys = Keys { known: &["address", "exposed"], later: &["tls"] };
+pub(super) const SHUTDOWN: Keys = Keys { known: &["delay", "grace"], later: &[] };
 pub(super) const USAGE: Keys = Keys { known: &["file"], later: &[] };
 
 const KIB: u64 = 1 << 10;
@@ -36,9 +37,10 @@ const TIB: u64 = 1 << 40;
 pub(crate) struct ProcessSection {
     pub listen: Listen,
     pub admin: Option<Admin>,
-    pub health: Option<Field<Address>>,
+    pub health: Option<Health>,
     pub trusted_proxies: Field<Vec<At<IpNet>>>,
     pub memory: Field<u64>,
+    pub delay: Field<Duration>,
     pub grace: Field<Duration>,
     pub usage: Field<UsageOutput>,
 }
@@ -63,20 +65,37 @@ pub(crate) struct Admin {
     pub token: Field<SecretString>,
 }
 
+pub(crate) struct Health {
+    pub address: Field<Address>,
+    pub exposed: Field<Exposed>,
+}
+
 impl ProcessSection {
     pub fn read(top: &Section<'_>) -> Self {
+        let [delay, grace] = top
+            .section("shutdown", &SHUTDOWN, |shutdown| {
+                [
+                    shutdown.field("delay", |value| value.duration(Duration::ZERO..=YEAR)),
+                    shutdown.field("grace", timeout),
+                ]
+            })
+            .unwrap_or([const { Field::Missing }; 2]);
         Self {
             listen: top.section("listen", &LISTEN, Listen::read).unwrap_or_else(Listen::missing),
             admin: top.section("admin", &ADMIN, |admin| Admin {
                 address: admin.required("address", address),
                 token: admin.required("token", secret),
             }),
-            health: top.section("health", &HEALTH, |health| health.required("address", address)),
+            health: top.section("health", &HEALTH, |health| Health {
+                address: health.required("address", address),
+                exposed: health.field("exposed", |value| {
+                    value.word(&[("warn", Exposed::Warn), ("refuse", Exposed::Refuse), ("ignore", Exposed::Ignore)])
+                }),
+            }),
             trusted_proxies: top.field("trusted_proxies", |value| value.set(network)),
             memory: top.field("memory", |value| value.size(MIB..=TIB)),
-            grace: top
-                .section("shutdown", &SHUTDOWN, |shutdown| shutdown.field("grace", timeout))
-                .unwrap_or(Field::Missing),
+            delay,
+            grace,
             usage: top.field("usage", usage),
         }
     }
@@ -141,8 +160,12 @@ pub(super) fn tls(value: &Value<'_>) -> Option<TlsSpec> {
     }
     let spec = TlsSpec { certificates, client_ca: client_ca.given() };
     match spec.check() {
+        // Whoever uses them follows them.
         Ok(()) => Some(spec),
-        Err(error) => value.refuse(value.mistake(error.to_string())),
+        Err(error) => {
+            spec.files().for_each(|file| value.context.findings.depends_on(file));
+            value.refuse(value.mistake(error.to_string()))
+        }
     }
 }
 

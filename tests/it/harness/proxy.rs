@@ -16,7 +16,7 @@ use keyward::upstream::{Resolve, SystemResolver};
 /// What every test configuration begins with.
 const BASE: &str = "
 listen: {address: '127.0.0.1:0', timeouts: {body: 20s}}
-health: {address: '127.0.0.1:0'}
+health: {address: '127.0.0.1:0', exposed: ignore}
 usage: {file: usage.jsonl}
 upstreams: {ai: {endpoints: ['http://127.0.0.1:1'], timeouts: {connect: 10s, first_byte: 10s, idle: 10s}}}
 keys: {store: {url: 'sqlite://keys.db'}}
@@ -147,6 +147,11 @@ impl Proxy {
 
     pub async fn health(&self, path: &str) -> super::Answer {
         Request::new(self.health, "GET", path).send().await
+    }
+
+    /// Says that the end is near, as SIGUSR1 does.
+    pub fn leave(&self) {
+        self.server.leave();
     }
 
     /// Stops the proxy and returns its usage records.

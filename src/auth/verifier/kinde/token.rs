@@ -91,8 +91,6 @@ impl Token {
 /// Fetches tokens by client credentials.
 pub(super) struct TokenSource {
     link: Arc<Link>,
-    /// The body of every token request.
-    form: Bytes,
     timeout: Duration,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
@@ -100,8 +98,9 @@ pub(super) struct TokenSource {
     fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
-#[derive(Debug, Default)]
 struct State {
+    /// The body of every token request.
+    form: Bytes,
     token: Option<Arc<Token>>,
     failed: Option<(Failure, Instant)>,
     /// Replacements of rejected tokens since the last token that was accepted.
@@ -110,13 +109,27 @@ struct State {
 
 impl fmt::Debug for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenSource").field("state", &self.state).finish_non_exhaustive()
+        let token = &self.lock().token;
+        f.debug_struct("TokenSource").field("token", token).finish_non_exhaustive()
     }
 }
 
 impl TokenSource {
     pub(super) fn new(link: Arc<Link>, form: Bytes, timeout: Duration, metrics: Arc<Metrics>) -> Self {
-        Self { link, form, timeout, metrics, state: Mutex::default(), fetching: Arc::default() }
+        let state = Mutex::new(State { form, token: None, failed: None, useless: 0 });
+        Self { link, timeout, metrics, state, fetching: Arc::default() }
+    }
+
+    /// Uses another form from the next token on, and does not wait out what the one before was refused for. The token
+    /// in force is used to its end, or until it is rejected. Whether the form is another one at all.
+    pub(super) fn replace_form(&self, form: Bytes) -> bool {
+        let mut state = self.lock();
+        if state.form == form {
+            return false;
+        }
+        let token = state.token.take();
+        *state = State { form, token, failed: None, useless: 0 };
+        true
     }
 
     /// The token in force.
@@ -213,7 +226,7 @@ impl TokenSource {
     }
 
     async fn ask(&self) -> Result<Token, Failure> {
-        let mut request = Request::new(Full::new(self.form.clone()));
+        let mut request = Request::new(Full::new(self.lock().form.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = http::Uri::from_static("/oauth2/token");
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
