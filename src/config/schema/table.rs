@@ -15,6 +15,11 @@ const CREDENTIALS: Type = List(&Text, 1);
 /// More than any reader takes; its own bound is narrower, and told better by it.
 const MANY: u64 = i64::MAX as u64;
 
+const CORS: Type = Any(&[Word(&["off"]), Section("routes[].cors")]);
+const TRAILERS: &str = "Trailers that pass";
+const ALLOW_FROM: &str = "Addresses and networks that clients may connect from";
+const CLIENT_CERT: &str = "What the client's certificate must say";
+
 const REQUEST: [super::Row; 8] = [
     ("rules", NAMES, "Rules and presets (seed, html, secrets, context) that are looked for"),
     ("action", ACTION, "What a match does"),
@@ -56,13 +61,14 @@ pub(in crate::config) const SECTIONS: &[Described] = &[
             ("max_streams", Count(1, MANY), "Requests that one HTTP/2 connection may have open"),
             ("timeouts", Section("listen.timeouts"), "How long clients may take"),
             ("tls", TLS, "Certificates"),
+            ("proxy_protocol", List(&Text, 0), "Peers that begin each connection with a PROXY header"),
         ],
     },
     Described {
         path: "listen.timeouts",
         required: &[],
         rows: &[
-            ("handshake", Duration, "For the TLS handshake"),
+            ("handshake", Duration, "For the PROXY header, and for the TLS handshake"),
             ("header", Duration, "For the head of a request"),
             ("body", Duration, "Between two pieces of a request's body"),
             ("write", Duration, "While nothing of a response is taken"),
@@ -118,10 +124,19 @@ pub(in crate::config) const SECTIONS: &[Described] = &[
         path: "upstreams.NAME",
         required: &["endpoints"],
         rows: &[
-            ("endpoints", List(&Text, 1), "http://host:port"),
+            ("endpoints", List(&Text, 1), "http://host:port, https://host:port or unix:PATH"),
+            ("tls", Section("upstreams.NAME.tls"), "For https://"),
+            ("http2", Any(&[Boolean, Word(&["auto"])]), "auto: where a TLS handshake agrees on it"),
             ("timeouts", Section("upstreams.NAME.timeouts"), "How long the service may take"),
             ("keepalive", Duration, "How long an idle connection is kept: shorter than the service keeps it"),
-            ("max_concurrent", Count(0, 0), "0: no limit"),
+            ("warm", Count(0, MANY), "Connections to each endpoint that are opened before anybody asks for them"),
+            ("resolve", Duration, "How often names are asked for again"),
+            ("max_concurrent", Count(0, MANY), "Requests that the service is given at once; 0: no limit"),
+            ("queue", Section("upstreams.NAME.queue"), "What max_concurrent has no room for"),
+            ("eject", Any(&[Word(&["off"]), Section("upstreams.NAME.eject")]), "When an endpoint is left out"),
+            ("breaker", Section("upstreams.NAME.breaker"), "When the service is left alone"),
+            ("retries", Section("upstreams.NAME.retries"), "What is sent again"),
+            ("health", Section("upstreams.NAME.health"), "What endpoints are asked for to see that they are well"),
             ("headers", Section("upstreams.NAME.headers"), "What is set on every request"),
             ("assertion", Section("upstreams.NAME.assertion"), "Tells the service under a signature who is calling"),
         ],
@@ -133,6 +148,62 @@ pub(in crate::config) const SECTIONS: &[Described] = &[
             ("connect", Duration, "For a connection"),
             ("first_byte", Duration, "From the end of the request to the head of the response"),
             ("idle", Duration, "Between two pieces of a body"),
+            ("total", Duration, "From the request to the end of its response"),
+        ],
+    },
+    Described {
+        path: "upstreams.NAME.tls",
+        required: &[],
+        rows: &[
+            ("ca", FILE, "Authorities to trust, PEM"),
+            ("server_name", Text, "The name that the certificate must be for"),
+            ("cert", FILE, "What is shown to a service that asks for a certificate, PEM"),
+            ("key", FILE, "Its key, PEM"),
+        ],
+    },
+    Described {
+        path: "upstreams.NAME.queue",
+        required: &[],
+        rows: &[("max", Count(0, MANY), "Requests that wait"), ("wait", Duration, "How long each of them may")],
+    },
+    Described {
+        path: "upstreams.NAME.eject",
+        required: &[],
+        rows: &[
+            ("failures", Count(1, MANY), "Failures in a row"),
+            ("for", Duration, "For how long, the first time"),
+            ("max_for", Duration, "For how long at most"),
+            ("max_share", Count(1, 100), "Most endpoints that are out at once, in percent"),
+            ("server_errors", Boolean, "Whether a status of 500 or above is a failure"),
+        ],
+    },
+    Described {
+        path: "upstreams.NAME.breaker",
+        required: &[],
+        rows: &[
+            ("failures", Count(1, MANY), "Requests in a row that failed"),
+            ("for", Duration, "For how long, the first time"),
+            ("server_errors", Boolean, "Whether a status of 500 or above is a failure"),
+        ],
+    },
+    Described {
+        path: "upstreams.NAME.retries",
+        required: &[],
+        rows: &[
+            ("attempts", Count(1, MANY), "Beside the first one"),
+            ("budget", Count(0, MANY), "In percent of requests"),
+            ("backoff", Duration, "Before the same endpoint is asked again"),
+        ],
+    },
+    Described {
+        path: "upstreams.NAME.health",
+        required: &["path"],
+        rows: &[
+            ("path", Text, "What is asked for"),
+            ("interval", Duration, "How often"),
+            ("timeout", Duration, "How long an answer may take"),
+            ("healthy", Count(1, MANY), "Good answers in a row that bring an endpoint back"),
+            ("unhealthy", Count(1, MANY), "Bad answers in a row that leave it out"),
         ],
     },
     Described {
@@ -308,6 +379,10 @@ pub(in crate::config) const SECTIONS: &[Described] = &[
             ("echo_identity", Boolean, "Say in the response whose key it was"),
             ("format", FORMAT, "The shape of refusals"),
             ("slow", Duration, "When a response is worth a warning"),
+            ("trailers", List(&Text, 0), TRAILERS),
+            ("allow_from", List(&Text, 1), ALLOW_FROM),
+            ("client_cert", Section("routes[].client_cert"), CLIENT_CERT),
+            ("cors", CORS, "Which websites' scripts may ask"),
         ],
     },
     Described {
@@ -333,6 +408,27 @@ pub(in crate::config) const SECTIONS: &[Described] = &[
             ("context", Section("routes[].context"), "Tells the prompt on whose behalf it is"),
             ("slow", Duration, "When a response is worth a warning"),
             ("upgrade", List(&Word(&["websocket"]), 0), "What a connection may become"),
+            ("trailers", List(&Text, 0), TRAILERS),
+            ("allow_from", List(&Text, 1), ALLOW_FROM),
+            ("client_cert", Section("routes[].client_cert"), CLIENT_CERT),
+            ("cors", CORS, "Which websites' scripts may ask"),
+        ],
+    },
+    Described {
+        path: "routes[].client_cert",
+        required: &["san"],
+        rows: &[("san", List(&Text, 1), "Names of which the certificate must have one")],
+    },
+    Described {
+        path: "routes[].cors",
+        required: &["origins"],
+        rows: &[
+            ("origins", List(&Text, 1), "https://host, https://*.host, or * alone"),
+            ("methods", List(&Text, 0), "What a script may send"),
+            ("headers", List(&Text, 0), "What a script may set"),
+            ("expose", List(&Text, 0), "What a script may read"),
+            ("credentials", Boolean, "Whether cookies and client certificates may come along"),
+            ("max_age", Duration, "How long a browser remembers the answer"),
         ],
     },
     Described {
