@@ -89,7 +89,9 @@ async fn a_revoked_key_passes_no_longer_than_its_ttl() {
     assert_eq!(case.outcome("k_live_1").await, PASSED, "Kinde tells nobody of a revocation");
     case.pass(1);
     assert_eq!(case.outcome("k_live_1").await, INVALID);
-    report("a revocation at Kinde with a ttl of 60 s: passed after 59 s, refused after 60 s, by a clock moved by the test");
+    report(
+        "a revocation at Kinde with a ttl of 60 s: passed after 59 s, refused after 60 s, by a clock moved by the test",
+    );
     // It stays so, also when Kinde goes away later.
     case.kinde.verify_answers(away());
     assert_eq!(case.outcome("k_live_1").await, INVALID);
