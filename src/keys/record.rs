@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use ipnet::IpNet;
@@ -16,7 +17,7 @@ use super::random::{Random, RandomError};
 
 /// The public id of a key: `api_key_` and 32 lower-case hex digits. Safe to log; says nothing about the secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyId(Box<str>);
+pub struct KeyId(Arc<str>);
 
 impl KeyId {
     const START: &'static str = "api_key_";
@@ -47,6 +48,11 @@ impl KeyId {
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The id as text that can be kept without a copy.
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 }
 

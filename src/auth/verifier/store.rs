@@ -281,8 +281,10 @@ fn principal(known: LookedUp) -> Result<Principal, VerifierError> {
     let expires = found.expires_on();
     let record = found.record;
     let (org, user) = (record.org_code.as_deref(), record.user_id.as_deref());
-    let principal = Principal::new(record.id.as_str(), org, user, &record.scopes, expires)
+    let mut principal = Principal::new(record.id.as_str(), org, user, &record.scopes, expires)
         .map_err(|error| VerifierError::new(format!("key {} cannot be stamped: {error}", record.id.as_str())))?;
+    // The cache and the counter of uses hold the same text.
+    principal.key_id = record.id.shared();
     let limit = record.limit.map(|limit| own_limit(limit.requests(), limit.per()));
     Ok(principal.under(KeyTerms::new(record.allow_from, limit, uses)))
 }
