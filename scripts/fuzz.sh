@@ -5,9 +5,8 @@
 # 1, and the input is shown. To run it again:
 # `KEYWARD_FUZZ=TARGET target/debug/keyward-fuzz FILE`.
 #
-# The same seed tries the same inputs again; KEYWARD_SEED sets another, to go elsewhere.
-#
-# What a run learns is kept in target/fuzz, and the next one begins with it; fuzz/corpus is what everybody begins with.
+# The same seed tries the same inputs again, from fuzz/corpus on: what one run finds, the next one finds too. KEYWARD_SEED
+# sets another, to go elsewhere; what such runs learn is kept in target/fuzz, and the next of them begins with it.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 PATH=$PATH:${CARGO_HOME:-~/.cargo}/bin
@@ -38,6 +37,11 @@ fi
 
 # The tests' target directory: most of the dependencies are built there already.
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+if ! said=$(cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml 2>&1 >/dev/null); then
+    [[ $said != *--locked* ]] || said="fuzz/Cargo.lock is not in step with Cargo.toml; bring it there:
+cp Cargo.lock fuzz/Cargo.lock && cargo metadata --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null"
+    fail "$said"
+fi
 RUSTC_WRAPPER=$PWD/fuzz/instrument.sh cargo build --locked --manifest-path fuzz/Cargo.toml || fail "the targets do not build"
 program=$CARGO_TARGET_DIR/debug/keyward-fuzz
 work=$CARGO_TARGET_DIR/fuzz
@@ -45,6 +49,7 @@ mkdir -p "$work" || exit 1
 
 run() {
     local target=$1 dir=$work/$1 found status line
+    [[ -n ${KEYWARD_SEED:-} ]] || rm -rf "$dir/corpus"
     mkdir -p "$dir/corpus"
     rm -f "$dir"/finding-*
     KEYWARD_FUZZ=$target timeout --kill-after=10 $((seconds + 300)) "$program" \

@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::scan::testing::encoder::{ALL, Encoder, brotli, zstd_with};
+use crate::scan::testing::{
+    config,
+    encoder::{ALL, Encoder, brotli, zstd_with},
+};
 
 fn decoder(names: &[u8], limit: Limit) -> Decoder {
     let codings = Codings::parse([names]).expect("known codings");
@@ -297,7 +300,7 @@ fn what_was_whole_leaves_before_the_error() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(config(600))]
 
     #[test]
     fn decoding_undoes_encoding_however_it_is_cut(

@@ -402,6 +402,23 @@ fn ids_of_a_declared_api_are_left_unread_while_they_look_like_ids() {
 }
 
 #[test]
+fn characters_are_cut_out_whole() {
+    // Of é in UTF-8, the first byte, the second, and what both end and begin with.
+    for pattern in ["(?-u:\\xC3)", "(?-u:\\xA9)", "(?-u:\\xA9\\xC3)"] {
+        let redact = asked(vec![Rule::new("byte", pattern)], Action::Redact);
+        for text in ["aééb", r"a\u00e9\u00e9b", r"aé\u00e9b"] {
+            let stream = format!("data: {{\"text\":\"{text}\",\"status\":\"{text}\"}}\n\n");
+            let (out, stop, _) = scan(&redact, StreamFormat::Events, stream.as_bytes().chunks(1));
+            let out = String::from_utf8(out).expect("whole characters");
+            assert_eq!(stop, None);
+            assert!(!out.contains('é') && !out.contains("u00e9"), "{pattern}: {out}");
+            assert_eq!(out.matches("a[removed]").count(), 2, "{pattern}: {out}");
+            assert_eq!(out.matches("]b\"").count(), 2, "{pattern}: {out}");
+        }
+    }
+}
+
+#[test]
 fn a_match_that_cannot_be_cut_out_is_counted_where_it_blocks() {
     let redact = html(Action::Redact);
     for stream in ["data: {\"<script>\": 1}\n\n", ": <script>\ndata: {\"a\": 1}\n\n", "event: <script>\n\n"] {

@@ -1,8 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::scan::testing::config;
 
 proptest! {
+    #![proptest_config(config(10_000))]
+
     #[test]
     fn lengths_are_those_of_utf16(text in any::<String>()) {
         prop_assert_eq!(utf16_len(text.as_bytes()), text.encode_utf16().count() as u64);

@@ -15,7 +15,7 @@ use crate::scan::{
     Rule, RuleSet,
     block::{Hit, Stop},
     guard::GuardedScanner,
-    testing::{all_matches, chunks, cuts, rules, union},
+    testing::{all_matches, chunks, config, cuts, rules, union},
 };
 
 /// Texts full of candidates, in all the ways that they can be written.
@@ -149,7 +149,7 @@ fn range(hit: Hit) -> Range<usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(config(1000))]
 
     #[test]
     fn a_view_in_chunks_is_that_of_the_whole(

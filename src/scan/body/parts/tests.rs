@@ -1,7 +1,11 @@
 use std::sync::LazyLock;
 
 use super::*;
-use crate::scan::{RuleSet, preset, rule::Rule, testing::text};
+use crate::scan::{
+    RuleSet, preset,
+    rule::Rule,
+    testing::{config, text},
+};
 use proptest::prelude::*;
 use regex::bytes::Regex;
 
@@ -165,7 +169,7 @@ fn charsets_are_written_again() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(config(500))]
 
     /// Each text part is what `replace_all` makes of it; all other bytes stay.
     #[test]

@@ -269,6 +269,22 @@ fn what_may_go_is_said_to_the_byte() {
 }
 
 #[test]
+fn the_end_of_a_text_decides_what_waited_for_it() {
+    let rules = Arc::new(RuleSet::compile(vec![Rule::new("r", "<b$")]).unwrap());
+    for (format, body, blocks) in [
+        (PassageFormat::Json, r#"{"a": "x<b", "c": 1}"#, true),
+        (PassageFormat::Json, r#"{"a": "x<bc", "<b ": ""}"#, false),
+        (PassageFormat::Json, r#"{"x<b": 1}"#, true),
+        (PassageFormat::Text, "x<b", true),
+        (PassageFormat::Text, "x<b.", false),
+    ] {
+        let mut passage = fed(blocking(&rules, format), body);
+        passage.finish();
+        assert_eq!(passage.stop(), blocks.then_some(PassageStop::Blocked), "{body}");
+    }
+}
+
+#[test]
 fn a_view_holds_back_what_it_may_decode_to_a_match() {
     let passage = fed(blocking(&html(&[View::HtmlEntity]), PassageFormat::Json), r#"{"a": "hello &lt;scr"#);
     assert_eq!((passage.frontier(), passage.stop()), (13, None));

@@ -120,3 +120,15 @@ fn a_frame_like_the_one_before_is_read_as_any_other() {
     eprintln!("{again} of {seen} frames were read as the one before");
     assert!(again * 20 > seen, "{again} of {seen}: this tests nothing");
 }
+
+#[test]
+fn bytes_that_are_no_characters_are_no_value_of_a_frame_like_the_one_before() {
+    let frame = |text: &[u8], note: &[u8]| [b"data: {\"text\":\"", text, b"\",\"note\":\"", note, b"\"}\n\n"].concat();
+    for (text, note) in [(&b"c\xFF"[..], &b"c"[..]), (b"c", b"\xC3")] {
+        let clean = [frame(b"a", b"a"), frame(b"b", b"b")].concat();
+        let stream = [&clean[..], &frame(text, note)].concat();
+        let (out, stop, _) = scan(&html(Action::Block), StreamFormat::Events, stream.chunks(7));
+        assert!(matches!(stop, Some(StreamStop::Unscannable(_))), "{stop:?}");
+        assert_eq!(out, clean, "what is no JSON does not leave");
+    }
+}

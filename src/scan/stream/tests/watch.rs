@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::scan::testing::{sets, text};
+use crate::scan::testing::{config, sets, text};
 use crate::scan::{TextFormat, inspect};
 
 fn watched(rules: &StreamRules, document: &str, size: usize) -> StreamScanner {
@@ -21,7 +21,7 @@ fn watched(rules: &StreamRules, document: &str, size: usize) -> StreamScanner {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(config(300))]
 
     #[test]
     fn a_watched_document_is_found_in_what_a_held_one_is(texts in vec(text(12), 0..6), set in sets(), size in 1..9usize) {

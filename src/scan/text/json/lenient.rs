@@ -56,6 +56,7 @@ fn unit(digits: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scan::testing::config;
     use proptest::prelude::*;
 
     #[test]
@@ -73,6 +74,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(config(10_000))]
+
         #[test]
         fn strings_come_out_as_a_parser_reads_them(text in any::<String>()) {
             let written = serde_json::to_string(&text).expect("a string");

@@ -1,6 +1,7 @@
 use proptest::{prelude::*, sample::select};
 
 use super::*;
+use crate::scan::testing::config;
 
 fn boundary(text: &str) -> Boundary {
     Boundary::new(text.as_bytes()).unwrap()
@@ -131,7 +132,7 @@ fn plain_soup() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(config(2000))]
 
     #[test]
     fn parts_come_out_as_they_were_put_in(

@@ -132,7 +132,7 @@ pub fn whole(view: View, text: &[u8]) -> Whole {
         View::Strip => {
             // What is visible is taken before it can be taken for bytes that are no character.
             let escape = r"[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]|([^\x00-\x7F])|(?-u:[\x80-\xFF])";
-            escapes(text, escape, |found| found.get(1).map_or(Vec::new(), |kept| kept.as_bytes().to_vec()))
+            escapes(text, escape, |found| found.get(1).map(|kept| kept.as_bytes().to_vec()).unwrap_or_default())
         }
         View::Fold => {
             let mut result = Whole::default();
