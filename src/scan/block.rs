@@ -247,7 +247,7 @@ impl Threads {
         let mut i = 0;
         while i < bytes.len() {
             if self.list.is_empty() {
-                let found = table.skip().find(bytes, i);
+                let found = table.next_start(self.kind, bytes, i, cap);
                 if found > i {
                     self.at += (found - i) as u64;
                     self.kind = table.kind_after(bytes[found - 1]);

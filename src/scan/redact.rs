@@ -88,7 +88,7 @@ impl RedactScanner {
         let mut i = 0;
         while i < bytes.len() && !self.capped {
             if self.threads.is_empty() {
-                let found = table.skip().find(bytes, i);
+                let found = table.next_start(self.kind, bytes, i, self.cap);
                 if found > i {
                     self.at += (found - i) as u64;
                     self.kind = table.kind_after(bytes[found - 1]);
