@@ -121,6 +121,7 @@ impl Bits {
 impl Word {
     /// Leaves zero only where `window`, from `from` on, may have this.
     #[inline(always)]
+    #[allow(clippy::needless_range_loop, reason = "over iterators it compiles to twice as many instructions")]
     fn narrow(&self, window: &[u8; BLOCK + 1], from: usize, differs: &mut Lanes) {
         for i in 0..LANES {
             let (one, next) = (window[from + i] | CASE, window[from + i + 1] | CASE);
@@ -132,6 +133,7 @@ impl Word {
 impl Opening {
     /// As [`Word::narrow`].
     #[inline(always)]
+    #[allow(clippy::needless_range_loop, reason = "over iterators it compiles to twice as many instructions")]
     fn narrow(&self, window: &[u8; BLOCK + 1], from: usize, differs: &mut Lanes) {
         for i in 0..LANES {
             let (one, next) = (window[from + i], window[from + i + 1]);
