@@ -19,7 +19,7 @@ const MAX_OPENINGS: usize = 12;
 const CASE: u8 = 0x20;
 
 /// The top bit of each byte of a word.
-const TOPS: u64 = u64::MAX / 255 << 7;
+const TOPS: u64 = (u64::MAX / 255) << 7;
 
 /// A filter over the first two bytes of a match.
 pub(crate) struct Skip {
