@@ -1,16 +1,22 @@
 //! How long events of a stream wait because they are inspected, counted in events.
 //!
-//! `cargo bench --bench delay` divides texts into answers and answers into tokens, sends a token an event as an OpenAI
-//! service would, and looks after each event how many have left. Beside Keyward stand the two other ways that
-//! gateways have: to withhold the last 128 bytes of the text whatever they are, and to withhold the whole answer. The
+//! `cargo bench --bench delay` divides texts that never change (`support/corpus`) into answers and answers into tokens,
+//! sends a token an event as an OpenAI service would, and looks after each event how many have left. Beside Keyward
+//! stand the two other ways that gateways have: to withhold the last 128 bytes of the text whatever they are, and to
+//! withhold the whole answer. Both take the text out of the event with `serde_json` and search it with `regex`. The
 //! counts are the same on every machine; only the column of CPU time is not.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward::scan::{Action, RuleSet, StreamFormat, StreamRules, StreamScanner, preset};
+use keyward::scan::{Action, RuleSet, StreamFormat, StreamScanner, preset};
 use keyward::time::Clock;
 use regex::bytes::RegexSet;
+
+mod support;
+
+/// Bytes of all answers of a corpus.
+const CORPUS: usize = 64 << 10;
 
 /// Bytes of one answer: some 600 tokens.
 const ANSWER: usize = 2048;
@@ -24,20 +30,8 @@ const ROUNDS: usize = 5;
 const TAIL: usize = 128;
 
 fn main() {
-    let prose = concat!(
-        include_str!("../docs/architecture.md"),
-        include_str!("../docs/operations.md"),
-        include_str!("../docs/security.md"),
-        include_str!("../LICENSE"),
-    );
-    let code = concat!(
-        include_str!("../examples/identity/keyward_identity.py"),
-        include_str!("../examples/fastapi/app.py"),
-        include_str!("../examples/flask/app.py"),
-        include_str!("../README.md"),
-        include_str!("../proxy.yaml"),
-    );
-    for (name, corpus) in [("prose", prose), ("code and Markdown", code)] {
+    let (prose, code) = (support::prose(CORPUS), support::code(CORPUS));
+    for (name, corpus) in [("prose", &prose), ("code and Markdown", &code)] {
         let answers: Vec<Vec<&str>> = answers(corpus);
         let tokens = answers.iter().map(Vec::len).sum::<usize>();
         println!("\n{name}: {} answers, {tokens} events, {} bytes", answers.len(), corpus.len());
@@ -47,7 +41,7 @@ fn main() {
         );
         for preset in ["html", "seed", "secrets"] {
             for action in [Action::Block, Action::Redact] {
-                let rules = compiled(preset);
+                let rules = support::compiled(preset);
                 row(&format!("Keyward, {preset}, {action}"), &answers, |answer| keyward(&rules, action, answer));
             }
         }
@@ -55,10 +49,6 @@ fn main() {
         row("fixed tail of 128 bytes, html", &answers, |answer| tail(&patterns, answer));
         row("whole answer, html", &answers, |answer| whole(&patterns, answer));
     }
-}
-
-fn compiled(name: &str) -> Arc<RuleSet> {
-    Arc::new(RuleSet::compile(preset(name).expect("a preset")).expect("it compiles"))
 }
 
 fn regexes(name: &str) -> RegexSet {
@@ -113,8 +103,7 @@ fn event(token: &str) -> String {
 }
 
 fn keyward(rules: &Arc<RuleSet>, action: Action, answer: &[&str]) -> Sent {
-    let rules =
-        StreamRules { rules: Arc::clone(rules), action, max_chars: Some(50_000), max_body_chars: None, house: None };
+    let rules = support::stream_rules(rules, action);
     let events: Vec<String> = answer.iter().map(|token| event(token)).collect();
     let clock = Clock::system();
     let begun = clock.now().monotonic;
@@ -135,14 +124,25 @@ fn keyward(rules: &Arc<RuleSet>, action: Action, answer: &[&str]) -> Sent {
     Sent { left, time: clock.now().monotonic.saturating_duration_since(begun) }
 }
 
+/// The text in an event.
+fn token_of(event: &str) -> String {
+    let json = event.strip_prefix("data: ").expect("data");
+    let mut event: serde_json::Value = serde_json::from_str(json).expect("JSON");
+    match event["choices"][0]["delta"]["content"].take() {
+        serde_json::Value::String(token) => token,
+        _ => String::new(),
+    }
+}
+
 /// Searches the tail and the new token, and lets go what is more than a tail away from the end.
 fn tail(patterns: &RegexSet, answer: &[&str]) -> Sent {
+    let events: Vec<String> = answer.iter().map(|token| event(token)).collect();
     let clock = Clock::system();
     let begun = clock.now().monotonic;
     let (mut left, mut window, mut before) = (Vec::new(), String::new(), 0);
     let mut ends = Vec::new();
-    for (i, token) in answer.iter().enumerate() {
-        window.push_str(token);
+    for (i, event) in events.iter().enumerate() {
+        window.push_str(&token_of(event));
         ends.push(before + window.len());
         if patterns.is_match(window.as_bytes()) {
             return Sent { left, time: clock.now().monotonic.saturating_duration_since(begun) };
@@ -163,9 +163,11 @@ fn tail(patterns: &RegexSet, answer: &[&str]) -> Sent {
 }
 
 fn whole(patterns: &RegexSet, answer: &[&str]) -> Sent {
+    let events: Vec<String> = answer.iter().map(|token| event(token)).collect();
     let clock = Clock::system();
     let begun = clock.now().monotonic;
-    let blocked = patterns.is_match(answer.concat().as_bytes());
+    let text: String = events.iter().map(|event| token_of(event)).collect();
+    let blocked = patterns.is_match(text.as_bytes());
     let left = if blocked { Vec::new() } else { vec![answer.len(); answer.len()] };
     Sent { left, time: clock.now().monotonic.saturating_duration_since(begun) }
 }

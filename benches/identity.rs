@@ -15,6 +15,10 @@ use keyward::context::{Context, Format, Imitation, Owner, Pointer, Source, Splic
 use keyward::scan::{RuleSet, preset};
 use keyward::time::Clock;
 
+use support::best;
+
+mod support;
+
 const ROUNDS: usize = 7;
 
 fn main() {
@@ -22,18 +26,6 @@ fn main() {
     println!("{:<52} {:>12} {:>10}", "per request", "µs", "MB/s");
     splices(&clock);
     signatures(&clock);
-}
-
-/// The shortest time of one call, over rounds of about the same work.
-fn best(clock: &Clock, calls: u32, mut call: impl FnMut()) -> Duration {
-    let round = |call: &mut dyn FnMut()| {
-        let begun = clock.now().monotonic;
-        for _ in 0..calls {
-            call();
-        }
-        clock.now().monotonic.saturating_duration_since(begun) / calls
-    };
-    (0..ROUNDS).map(|_| round(&mut call)).min().unwrap_or_default()
 }
 
 fn report(what: &str, time: Duration, bytes: usize) {
@@ -60,7 +52,7 @@ fn splices(clock: &Clock) {
             let body = format!(r#"{{"messages":[{{"role":"user","content":"{text}"}}],"prompt":"{text}"}}"#);
             let body = Bytes::from(body);
             let calls = if size > 100_000 { calls / 50 } else { calls };
-            let time = best(clock, calls, || {
+            let time = best(clock, ROUNDS, calls, || {
                 let owner = Owner::Organization("org_customer_abc");
                 let mut splicer = Splicer::new(&context, owner, &HeaderMap::new(), Imitation::Refused);
                 let mut out = VecDeque::new();
@@ -101,7 +93,7 @@ fn signatures(clock: &Clock) {
                 token_id: "01a207a1-69e6-7238-a946-89e408cd1295",
                 body,
             };
-            let time = best(clock, 1000, || {
+            let time = best(clock, ROUNDS, 1000, || {
                 black_box(assertion.state(black_box(&request), wall));
             });
             report(&format!("assertion, {}, body {label}", algorithm.name()), time, 0);

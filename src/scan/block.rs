@@ -194,6 +194,10 @@ struct Thread {
     start: u64,
 }
 
+fn states(threads: &[Thread]) -> impl ExactSizeIterator<Item = State> + Clone {
+    threads.iter().map(|thread| thread.state)
+}
+
 /// One thread for every byte where a match may have begun, in the order of their
 /// starts, no two in one state.
 struct Threads {
@@ -243,7 +247,7 @@ impl Threads {
         let mut i = 0;
         while i < bytes.len() {
             if self.list.is_empty() {
-                let found = table.skip().find(bytes, i);
+                let found = table.next_start(self.kind, bytes, i, cap);
                 if found > i {
                     self.at += (found - i) as u64;
                     self.kind = table.kind_after(bytes[found - 1]);
@@ -273,7 +277,6 @@ impl Threads {
         report: &mut impl FnMut(&[u32], u64, u64) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let table = program.table();
-        self.occupied.clear();
         let newborn = Thread { state: table.start(self.kind), start: self.at };
         self.kind = table.kind_after(byte);
         self.at += 1;
@@ -304,7 +307,7 @@ impl Threads {
                     return flow;
                 }
             }
-            if table.lives(state) && self.occupied.insert(table, state) {
+            if table.lives(state) && self.occupied.is_new(table, states(&self.list[..kept]), state) {
                 self.list[kept] = Thread { state, start };
                 kept += 1;
             }

@@ -8,63 +8,63 @@ use super::program::{State, Table};
 /// How many states are compared one by one before marks are used.
 const FEW: usize = 8;
 
-/// A set of states that is emptied in constant time.
+/// Tells the states of one step apart. The threads that are kept are themselves the list that is searched, so that a
+/// scanner of an ordinary text needs no memory for it.
 #[derive(Default)]
 pub(super) struct Occupied {
-    few: [State; FEW],
-    len: usize,
-    /// `marks[s] == generation` means that state number `s` is in the set. Filled only
-    /// once there are more than [`FEW`] threads, which ordinary texts never reach.
-    marks: Vec<u32>,
+    /// Made once there are more than [`FEW`] threads, which ordinary texts never reach.
+    marks: Option<Box<Marks>>,
+}
+
+#[derive(Default)]
+struct Marks {
+    /// `states[s] == generation` means that state number `s` is occupied.
+    states: Vec<u32>,
     generation: u32,
 }
 
 impl Occupied {
-    /// Empties the set.
+    /// Whether `state` is none of those `kept` so far in this step. Then the caller keeps it, before it asks again.
     #[inline(always)]
-    pub(super) fn clear(&mut self) {
-        self.len = 0;
-    }
-
-    /// Adds `state`; false if it was there.
-    #[inline(always)]
-    pub(super) fn insert(&mut self, table: &Table, state: State) -> bool {
-        if self.len > FEW {
-            return self.mark(table, state);
+    pub(super) fn is_new(
+        &mut self,
+        table: &Table,
+        mut kept: impl ExactSizeIterator<Item = State> + Clone,
+        state: State,
+    ) -> bool {
+        if kept.len() > FEW {
+            return self.marks.get_or_insert_default().mark(table, state);
         }
-        if self.few[..self.len.min(FEW)].contains(&state) {
+        if kept.clone().any(|other| other == state) {
             return false;
         }
-        if self.len == FEW {
-            return self.spill(table, state);
+        if kept.len() == FEW {
+            self.spill(table, &mut kept);
+            return self.marks.get_or_insert_default().mark(table, state);
         }
-        self.few[self.len] = state;
-        self.len += 1;
         true
     }
 
-    /// Moves from the short list to marks, and adds `state`, which is new.
+    /// Moves from comparing to marks.
     #[cold]
-    fn spill(&mut self, table: &Table, state: State) -> bool {
-        self.marks.resize(table.states(), 0);
-        self.generation = self.generation.checked_add(1).unwrap_or_else(|| {
-            self.marks.fill(0);
+    fn spill(&mut self, table: &Table, kept: &mut dyn Iterator<Item = State>) {
+        let marks = self.marks.get_or_insert_default();
+        marks.states.resize(table.states(), 0);
+        marks.generation = marks.generation.checked_add(1).unwrap_or_else(|| {
+            marks.states.fill(0);
             1
         });
-        for state in self.few {
-            self.mark(table, state);
+        for state in kept {
+            marks.mark(table, state);
         }
-        self.mark(table, state)
     }
+}
 
+impl Marks {
+    /// Marks `state`; false if it was.
     fn mark(&mut self, table: &Table, state: State) -> bool {
-        let mark = &mut self.marks[table.index(state)];
-        if *mark == self.generation {
-            return false;
-        }
-        *mark = self.generation;
-        self.len = FEW + 1;
-        true
+        let mark = &mut self.states[table.index(state)];
+        std::mem::replace(mark, self.generation) != self.generation
     }
 }
 

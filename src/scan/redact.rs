@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use super::{
     block::Hit,
     occupied::Occupied,
-    program::{DEAD, Program, State},
+    program::{Program, State},
 };
 
 /// Finds the matches that `replace_all` would replace: leftmost, preferring the rule
@@ -51,6 +51,10 @@ struct Found {
     end: u64,
 }
 
+fn states(threads: &[Thread]) -> impl ExactSizeIterator<Item = State> + Clone {
+    threads.iter().map(|thread| thread.state)
+}
+
 impl RedactScanner {
     /// A scanner at the start of a text that withholds at most `cap` bytes.
     pub fn new(program: &Program, cap: u64) -> Self {
@@ -84,7 +88,7 @@ impl RedactScanner {
         let mut i = 0;
         while i < bytes.len() && !self.capped {
             if self.threads.is_empty() {
-                let found = table.skip().find(bytes, i);
+                let found = table.next_start(self.kind, bytes, i, self.cap);
                 if found > i {
                     self.at += (found - i) as u64;
                     self.kind = table.kind_after(bytes[found - 1]);
@@ -146,7 +150,6 @@ impl RedactScanner {
 
     fn step(&mut self, program: &Program, byte: u8) {
         let table = program.table();
-        self.occupied.clear();
         let newborn = Thread { state: table.start(self.kind), start: self.at, found: None };
         self.kind = table.kind_after(byte);
         self.at += 1;
@@ -178,7 +181,7 @@ impl RedactScanner {
                     }
                 }
             }
-            if state != DEAD && table.lives(state) && self.occupied.insert(table, state) {
+            if table.lives(state) && self.occupied.is_new(table, states(&self.threads[..kept]), state) {
                 self.threads[kept] = Thread { state, start, found };
                 kept += 1;
             } else {

@@ -31,10 +31,11 @@ proptest! {
         prop_assert_eq!(states.len(), 20);
         let mut occupied = Occupied::default();
         for round in rounds {
-            occupied.clear();
-            let mut expected = HashSet::new();
+            let (mut kept, mut expected) = (Vec::new(), HashSet::new());
             for i in round {
-                prop_assert_eq!(occupied.insert(program.table(), states[i]), expected.insert(i));
+                let is_new = occupied.is_new(program.table(), kept.iter().copied(), states[i]);
+                prop_assert_eq!(is_new, expected.insert(i));
+                kept.extend(is_new.then_some(states[i]));
             }
         }
     }
@@ -54,10 +55,14 @@ fn many_threads_are_as_good_as_few() {
 fn marks_are_cleared_when_their_generation_comes_round() {
     let program = Program::compile(&[Rule::new("r", "a{20}b")]).unwrap();
     let states = states(&program);
-    let mut occupied = Occupied { generation: u32::MAX - 1, ..Occupied::default() };
+    let marks = Marks { generation: u32::MAX - 1, ..Marks::default() };
+    let mut occupied = Occupied { marks: Some(Box::new(marks)) };
     for _ in 0..4 {
-        occupied.clear();
-        assert!(states.iter().all(|&state| occupied.insert(program.table(), state)));
-        assert!(!states.iter().any(|&state| occupied.insert(program.table(), state)));
+        for kept in 0..20 {
+            assert!(occupied.is_new(program.table(), states[..kept].iter().copied(), states[kept]));
+        }
+        for &state in &states {
+            assert!(!occupied.is_new(program.table(), states.iter().copied(), state));
+        }
     }
 }

@@ -13,6 +13,9 @@ use super::{Dfa, Semantics, Skip, graph::Graph};
 /// A state, as the index of its first entry in the transition table.
 pub(crate) type State = u32;
 
+/// The farthest that a start is followed at once. Each byte is part of so many of them at most.
+const FAR: u64 = 4;
+
 /// The state from which nothing can match.
 pub(crate) const DEAD: State = 0;
 
@@ -48,6 +51,8 @@ pub(crate) struct Table {
     kind_at_start: u8,
     kind_after: Box<[u8; 256]>,
     skip: Skip,
+    /// How far a start is followed at once, in bytes.
+    far: u64,
 }
 
 impl Table {
@@ -104,8 +109,10 @@ impl Table {
             kind_at_start: graph.kind_at_start,
             kind_after: graph.kind_after,
             skip: Skip::never(),
+            far: FAR,
         };
         table.skip = Skip::new(&table);
+        table.far = table.shortest_report(FAR) + 1;
         table
     }
 
@@ -180,6 +187,42 @@ impl Table {
             let late = |byte| !self.late(self.next(start, byte)).is_empty();
             !self.at_end(start).is_empty() || (0..=255).any(late)
         })
+    }
+
+    /// The first index at or after `from`, a position of this kind, at which a match can start that the rest of `bytes`
+    /// does not refute soon, or the length.
+    ///
+    /// What starts before it might as well have been followed, by a scanner that holds at most `cap` bytes: it dies in
+    /// these bytes, reports nothing, and is dead before a start behind it can report.
+    #[inline]
+    pub(crate) fn next_start(&self, kind: u8, bytes: &[u8], from: usize, cap: u64) -> usize {
+        let far = cap.clamp(1, self.far) as usize;
+        self.skip.find(bytes, from, |at| {
+            let kind = if at == from { kind } else { self.kind_after(bytes[at - 1]) };
+            let mut state = self.start(kind);
+            for &byte in bytes[at..].iter().take(far) {
+                state = self.next(state, byte);
+                if state == DEAD || self.reports(state) {
+                    return state != DEAD;
+                }
+            }
+            true
+        })
+    }
+
+    /// The fewest bytes behind a start after which something is reported, or `most` if those are more.
+    fn shortest_report(&self, most: u64) -> u64 {
+        let mut states: Vec<State> = self.starts.to_vec();
+        for bytes in 1..most {
+            let next = states.iter().flat_map(|&state| (0..=u8::MAX).map(move |byte| self.next(state, byte)));
+            states = next.filter(|&state| state != DEAD).collect();
+            states.sort_unstable();
+            states.dedup();
+            if states.iter().any(|&state| self.reports(state)) {
+                return bytes;
+            }
+        }
+        most
     }
 
     /// How to pass over bytes where nothing can start.

@@ -56,7 +56,7 @@ impl Redacting {
         // text came at once. Where neither waits, they pass over what no rule can begin with.
         while !rest.is_empty() && scanner.stop().is_none() && self.scanner.stop().is_none() {
             let waits = scanner.frontier() < at || self.scanner.frontier() < at || !readings.views.is_empty();
-            let step = if waits { 1 } else { skip.find(rest, 0).max(1) };
+            let step = if waits { 1 } else { skip.find(rest, 0, |_| true).max(1) };
             let (next, behind) = rest.split_at(step);
             scanner.feed(strict.to_block(), next);
             self.scanner.feed(rules.to_redact(), readings, next);

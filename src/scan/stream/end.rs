@@ -3,8 +3,6 @@
 //! What was recognized in the frames so far enters, and why it ends; the frames that end it leave. A reader must
 //! never take a torso for the whole, so each end says that it is one, in the way that the API's own SDKs know.
 
-use std::collections::BTreeSet;
-
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -49,12 +47,18 @@ pub(super) struct Seen {
     api: Option<Api>,
     /// What is copied from the first frame.
     head: Head,
-    /// Answers that have begun, and those of them that have ended.
-    begun: BTreeSet<u64>,
-    ended: BTreeSet<u64>,
+    /// In the order of their indices.
+    answers: Vec<Answer>,
     sequence: Option<u64>,
     /// The stream has ended by its own account.
     pub done: bool,
+}
+
+/// One of several answers.
+#[derive(Debug)]
+struct Answer {
+    index: u64,
+    ended: bool,
 }
 
 /// What an answer says of itself.
@@ -125,16 +129,19 @@ impl Seen {
 
     /// Notes what a string tells about the answers that go on.
     pub(super) fn string(&mut self, api: Option<Api>, document: &Document, sorter: &Sorter, text: &[u8]) {
-        if api != Some(Api::OpenAiChat) || self.begun.len() >= MAX_CHOICES {
+        if api != Some(Api::OpenAiChat) || self.answers.len() >= MAX_CHOICES {
             return;
         }
         let (path, containers) = (sorter.last_path(), sorter.last_containers());
         if let (true, Some(&choice)) = (path.starts_with(b"choices[]"), containers.get(2)) {
             let index = number(document.mark(choice, Mark::Index)).unwrap_or(0);
-            self.begun.insert(index);
-            if path == b"choices[].finish_reason" && !text.is_empty() {
-                self.ended.insert(index);
-            }
+            let at = self.answers.binary_search_by_key(&index, |answer| answer.index).unwrap_or_else(|at| {
+                // Most streams have one.
+                self.answers.reserve_exact(if self.answers.is_empty() { 1 } else { 0 });
+                self.answers.insert(at, Answer { index, ended: false });
+                at
+            });
+            self.answers[at].ended |= path == b"choices[].finish_reason" && !text.is_empty();
         }
     }
 }
@@ -205,7 +212,7 @@ fn chat(seen: &Seen, ending: &Ending<'_>) -> Vec<u8> {
         true => json!({"index": index, "text": "", "logprobs": null, "finish_reason": reason}),
         false => json!({"index": index, "delta": {}, "logprobs": null, "finish_reason": reason}),
     };
-    let mut open: Vec<u64> = seen.begun.difference(&seen.ended).copied().collect();
+    let mut open: Vec<u64> = seen.answers.iter().filter(|answer| !answer.ended).map(|answer| answer.index).collect();
     if open.is_empty() {
         // Everything has ended, or nothing has begun: somebody has to hear of it nevertheless.
         open.push(0);

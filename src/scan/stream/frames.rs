@@ -3,10 +3,13 @@
 //! A frame leaves when every piece in it lies below the frontier of its text and all frames before it have left. It
 //! is never written anew: what a rule matched is cut out of the bytes that came.
 
+mod alone;
+mod channels;
+mod held;
 mod messages;
+mod place;
 mod scratch;
 
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 
 use super::super::{
@@ -18,27 +21,22 @@ use super::super::{
         sse::{Frame, Framing, Split, Splitter},
         utf16_len,
     },
-    view::{Blocker, Counter},
 };
 use super::{
     HOLD_WIRE, StreamRules, StreamStop, Tally, Vendor,
     api::{Api, Class, Sorter, is_named_opaque, is_sound, looks_opaque},
     channel::{Channel, Stopped},
-    document::{Document, Leaf, Piece, Unreadable, hashed},
+    document::{Document, Leaf, Piece, Unreadable},
     end::{self, Ending, Seen},
     house::House,
-    messages::{Joining, MessageKind},
+    messages::Joining,
     template::{Filled, Template, Value},
 };
+use alone::Alone;
+use channels::Channels;
+use held::{Edit, Held, Queue, Segment};
+use place::{Place, piece, raw_range};
 use scratch::Scratch;
-
-/// The most texts that one stream may be divided into.
-const MAX_CHANNELS: usize = 256;
-
-/// The most texts of one stream that are forgotten but for their end.
-const MAX_ENDED: usize = 4096;
-
-const TOO_MANY: StreamStop = StreamStop::Unscannable("a stream has too many texts");
 
 /// What many streams end with, which no reader takes for text.
 const DONE: &[u8] = b"[DONE]";
@@ -52,15 +50,8 @@ pub(super) struct FrameScanner {
     /// The frames are messages.
     messages: Option<Joining>,
     splitter: Splitter,
-    queue: VecDeque<Held>,
-    /// Memory of the queue.
-    queued: usize,
-    channels: Vec<Channel>,
-    by_key: HashMap<Box<[u8]>, usize>,
-    /// The keys, hashed, of texts that have ended and were forgotten: what they withheld has left.
-    ended: HashSet<u64>,
-    /// Channels whose text has ended for good, whose place another may take.
-    retired: Vec<usize>,
+    queue: Queue,
+    channels: Channels,
     /// For strings that stand alone.
     alone: Alone,
     /// All pieces so far, in UTF-16 units.
@@ -72,7 +63,7 @@ pub(super) struct FrameScanner {
     seen: Seen,
     /// The frame before.
     template: Template,
-    /// Kept from frame to frame.
+    /// Of the frame that is being read. Between chunks they are empty, without memory of their own.
     sorter: Sorter,
     next: Held,
     /// How many frames were read as the one before with other values: the measure of work in tests.
@@ -80,65 +71,16 @@ pub(super) struct FrameScanner {
     pub(super) again: u64,
 }
 
-/// A frame, and what of it is withheld.
-#[derive(Debug, Default)]
-struct Held {
-    raw: Vec<u8>,
-    segments: Vec<Segment>,
-    /// Raw offsets, of the whole frame.
-    pieces: Vec<Piece>,
-    edits: Vec<Edit>,
-    /// What spells a text as numbers.
-    integers: Vec<Range<usize>>,
-    units: u64,
-    /// Of a message.
-    kind: MessageKind,
-}
-
-/// A piece of a channel's text.
-#[derive(Debug)]
-struct Segment {
-    channel: usize,
-    lo: u64,
-    hi: u64,
-    /// In [`Held::pieces`].
-    pieces: Range<usize>,
-}
-
-/// Bytes to write in place of a range of the frame.
-#[derive(Clone, Debug)]
-struct Edit {
-    raw: Range<usize>,
-    by: &'static str,
-}
-
-/// Scans strings one by one.
-enum Alone {
-    None,
-    First(Blocker),
-    Count(Counter),
-}
-
 impl FrameScanner {
     pub(super) fn new(rules: &StreamRules, framing: Framing, declared: Option<Vendor>) -> Self {
-        let readings = rules.rules.to_block();
-        let alone = match rules.action {
-            _ if !rules.rules.acts() => Alone::None,
-            Action::Observe => Alone::Count(Counter::new(readings)),
-            _ => Alone::First(Blocker::untracked(readings)),
-        };
         Self {
             framing,
             declared,
             messages: None,
             splitter: Splitter::new(framing),
-            queue: VecDeque::new(),
-            queued: 0,
-            channels: Vec::new(),
-            by_key: HashMap::new(),
-            ended: HashSet::new(),
-            retired: Vec::new(),
-            alone,
+            queue: Queue::default(),
+            channels: Channels::default(),
+            alone: Alone::new(rules),
             units: 0,
             scanned: 0,
             is_json: false,
@@ -152,7 +94,7 @@ impl FrameScanner {
     }
 
     pub(super) fn held(&self) -> usize {
-        self.queued + self.splitter.pending() + self.channels.iter().map(Channel::memory).sum::<usize>()
+        self.queue.memory() + self.splitter.pending() + self.channels.iter().map(Channel::memory).sum::<usize>()
     }
 
     /// Bytes that came and have not left.
@@ -162,11 +104,7 @@ impl FrameScanner {
 
     /// The counts of all channels whose scanners stop for nothing.
     pub(super) fn observed(&self) -> Vec<&[u64]> {
-        let alone = match &self.alone {
-            Alone::Count(scanner) => scanner.counts(),
-            _ => &[],
-        };
-        self.channels.iter().map(Channel::observed).chain([alone]).collect()
+        self.channels.iter().map(Channel::observed).chain([self.alone.counts()]).collect()
     }
 
     pub(super) fn end(&self, house: Option<&House>, ending: &Ending<'_>) -> Vec<u8> {
@@ -176,24 +114,11 @@ impl FrameScanner {
     pub(super) fn feed(
         &mut self,
         rules: &StreamRules,
-        mut bytes: &[u8],
+        bytes: &[u8],
         tally: &mut Tally,
         out: &mut Vec<u8>,
     ) -> Result<(), StreamStop> {
-        while let Some(split) = self.splitter.next(&mut bytes) {
-            match split {
-                Split::Frame => self.frame(rules, tally, out)?,
-                Split::LineFeed if rules.observes() => {}
-                Split::LineFeed => match self.queue.back_mut() {
-                    Some(held) => {
-                        held.raw.push(b'\n');
-                        self.queued += 1;
-                    }
-                    None => out.push(b'\n'),
-                },
-            }
-        }
-        self.check_wire(self.splitter.pending())
+        self.with_scratch(|scanner, scratch| scanner.frames(rules, bytes, tally, out, scratch))
     }
 
     pub(super) fn finish(
@@ -202,38 +127,83 @@ impl FrameScanner {
         tally: &mut Tally,
         out: &mut Vec<u8>,
     ) -> Result<(), StreamStop> {
-        if self.splitter.finish() {
-            self.frame(rules, tally, out)?;
+        self.with_scratch(|scanner, scratch| {
+            if scanner.splitter.finish() {
+                scanner.frame(rules, tally, out, scratch)?;
+            }
+            let ended = scanner.finish_channels(rules, tally);
+            scanner.release(tally, out);
+            ended
+        })
+    }
+
+    /// Reads with the thread's buffers in place of the stream's own.
+    fn with_scratch(
+        &mut self,
+        read: impl FnOnce(&mut Self, &mut Scratch) -> Result<(), StreamStop>,
+    ) -> Result<(), StreamStop> {
+        let mut scratch = Scratch::take();
+        self.exchange(&mut scratch);
+        let result = read(self, &mut scratch);
+        self.next.reset();
+        self.exchange(&mut scratch);
+        scratch.give_back();
+        result
+    }
+
+    fn exchange(&mut self, scratch: &mut Scratch) {
+        self.splitter.exchange(&mut scratch.frame);
+        std::mem::swap(&mut self.next, &mut scratch.next);
+        std::mem::swap(&mut self.sorter, &mut scratch.sorter);
+    }
+
+    fn frames(
+        &mut self,
+        rules: &StreamRules,
+        mut bytes: &[u8],
+        tally: &mut Tally,
+        out: &mut Vec<u8>,
+        scratch: &mut Scratch,
+    ) -> Result<(), StreamStop> {
+        while let Some(split) = self.splitter.next(&mut bytes) {
+            match split {
+                Split::Frame => self.frame(rules, tally, out, scratch)?,
+                Split::LineFeed if rules.observes() || self.queue.line_feed() => {}
+                Split::LineFeed => out.push(b'\n'),
+            }
         }
-        let ended = self.finish_channels(rules, tally);
-        self.release(tally, out);
-        ended
+        self.check_wire(self.splitter.pending())
     }
 
     /// More than this at once is not withheld.
     fn check_wire(&self, more: usize) -> Result<(), StreamStop> {
-        match self.queued + more > HOLD_WIRE {
+        match self.queue.memory() + more > HOLD_WIRE {
             true => Err(StreamStop::Unscannable("an event, or what waits for it, is too large")),
             false => Ok(()),
         }
     }
 
     /// Scans the frame that the splitter has completed, and lets go what may leave.
-    fn frame(&mut self, rules: &StreamRules, tally: &mut Tally, out: &mut Vec<u8>) -> Result<(), StreamStop> {
+    fn frame(
+        &mut self,
+        rules: &StreamRules,
+        tally: &mut Tally,
+        out: &mut Vec<u8>,
+        scratch: &mut Scratch,
+    ) -> Result<(), StreamStop> {
         let frame = self.splitter.take();
         let size = frame.raw.len();
         self.scanned += 1;
-        let result = self.check_wire(size).and_then(|()| self.scan(rules, &frame, tally));
+        let result = self.check_wire(size).and_then(|()| self.scan(rules, &frame, tally, scratch));
         if result.is_ok() && !rules.observes() {
             self.next.raw.clear();
-            if self.queue.is_empty() && self.next.edits.is_empty() && self.may_leave_untouched() {
+            if self.queue.is_empty() && self.next.may_leave_untouched(&self.channels) {
                 tally.released += self.next.units;
                 out.extend_from_slice(&frame.raw);
                 self.next.reset();
             } else {
                 self.next.raw.extend_from_slice(&frame.raw);
-                self.queued += self.next.memory();
-                self.queue.push_back(std::mem::take(&mut self.next));
+                self.queue.push(std::mem::take(&mut self.next));
             }
         } else {
             tally.released += if rules.observes() { self.next.units } else { 0 };
@@ -244,60 +214,49 @@ impl FrameScanner {
         result
     }
 
-    /// Whether the frame just scanned is below all frontiers, with nothing cut out of it.
-    fn may_leave_untouched(&self) -> bool {
-        self.next.segments.iter().all(|segment| {
-            let channel = &self.channels[segment.channel];
-            segment.hi <= channel.frontier() && channel.cuts.is_empty()
-        })
-    }
-
     /// Lets go the frames at the front that wait for nothing.
     fn release(&mut self, tally: &mut Tally, out: &mut Vec<u8>) {
-        while let Some(front) = self.queue.front() {
-            if front.segments.iter().any(|segment| segment.hi > self.channels[segment.channel].frontier()) {
-                return;
-            }
-            let Some(mut held) = self.queue.pop_front() else { return };
-            self.queued -= held.memory();
+        while let Some(held) = self.queue.released(&mut self.channels) {
             tally.released += held.units;
-            held.cut(&mut self.channels);
             held.write(out);
         }
     }
 
     /// Reads a frame into `next`.
-    fn scan(&mut self, rules: &StreamRules, frame: &Frame, tally: &mut Tally) -> Result<(), StreamStop> {
+    fn scan(
+        &mut self,
+        rules: &StreamRules,
+        frame: &Frame,
+        tally: &mut Tally,
+        scratch: &mut Scratch,
+    ) -> Result<(), StreamStop> {
         for line in &frame.rest {
             tally.counts.enter(|name| name.push_str("fields"));
-            if self.scan_alone(rules, &frame.raw[line.clone()], tally) {
-                return Err(self.refused(rules, tally));
+            if self.alone.scan(rules, &frame.raw[line.clone()], tally) {
+                return Err(self.alone.refused(rules, tally));
             }
         }
-        let mut scratch = Scratch::take();
-        let result = match &frame.data[..] {
+        let Scratch { document, filled, payload: joined, .. } = scratch;
+        match &frame.data[..] {
             [] => Ok(()),
             [line] => {
                 let payload = &frame.raw[line.clone()];
-                match self.template.fill(payload, &mut scratch.filled) {
-                    true => self.again(rules, line.start, payload, &scratch.filled, tally),
-                    false => self.payload(rules, frame, payload, &mut scratch.document, tally),
+                match self.template.fill(payload, filled) {
+                    true => self.again(rules, line.start, payload, filled, tally),
+                    false => self.payload(rules, frame, payload, document, tally),
                 }
             }
             lines => {
-                let Scratch { document, payload, .. } = &mut *scratch;
-                payload.clear();
+                joined.clear();
                 for (i, line) in lines.iter().enumerate() {
                     if i > 0 {
-                        payload.push(b'\n');
+                        joined.push(b'\n');
                     }
-                    payload.extend_from_slice(&frame.raw[line.clone()]);
+                    joined.extend_from_slice(&frame.raw[line.clone()]);
                 }
-                self.payload(rules, frame, payload, document, tally)
+                self.payload(rules, frame, joined, document, tally)
             }
-        };
-        scratch.give_back();
-        result
+        }
     }
 
     /// Scans a payload that is the template with other values, which begins in the frame at `at`.
@@ -432,8 +391,10 @@ impl FrameScanner {
         }
         self.next.integers.extend(document.integers.iter().map(|range| place.raw(range.start as usize, range.len())));
         let ends = api == Some(Api::OpenAiResponses) && self.sorter.ended(Api::OpenAiResponses, document);
-        if ends && let Some(&channel) = self.by_key.get(&self.sorter.key[..]) {
-            self.finish_channel(rules, channel, tally)?;
+        if ends && let Some(channel) = self.channels.find(&self.sorter.key) {
+            let key = std::mem::take(&mut self.sorter.key);
+            self.finish_channel(rules, channel, &key, tally)?;
+            self.sorter.key = key;
         }
         if api == Some(Api::OpenAiRealtime) {
             self.retire(rules, document, tally)?;
@@ -450,10 +411,7 @@ impl FrameScanner {
 
     /// Hits in strings that stand alone, where they are only counted.
     fn hits_alone(&self) -> u64 {
-        match &self.alone {
-            Alone::Count(scanner) => scanner.counts().iter().sum(),
-            Alone::None | Alone::First(_) => 0,
-        }
+        self.alone.counts().iter().sum()
     }
 
     fn leaf(
@@ -468,9 +426,9 @@ impl FrameScanner {
         let text = document.text(leaf);
         if leaf.role == Role::Key {
             tally.counts.enter(|name| name.push_str("names"));
-            return match self.scan_alone(rules, text, tally) {
+            return match self.alone.scan(rules, text, tally) {
                 // A name cannot be rewritten without changing what the document means.
-                true => Err(self.refused(rules, tally)),
+                true => Err(self.alone.refused(rules, tally)),
                 false => Ok(()),
             };
         }
@@ -487,7 +445,8 @@ impl FrameScanner {
                 self.next.pieces.extend(pieces);
                 let pieces = from..self.next.pieces.len();
                 let channel = self.channel(rules, tally)?;
-                self.template.string(document, leaf, Value::Piece(channel as u32));
+                // There are far fewer texts than this.
+                self.template.string(document, leaf, Value::Piece(channel as u16));
                 self.piece_of(rules, channel, text, pieces, tally)
             }
             Class::Alone => {
@@ -524,7 +483,7 @@ impl FrameScanner {
             return Err(StreamStop::TooLong);
         }
         tally.counts.enter(|name| name.push_str(&String::from_utf8_lossy(self.sorter.last_path())));
-        if !self.scan_alone(rules, text, tally) {
+        if !self.alone.scan(rules, text, tally) {
             return Ok(());
         }
         if rules.action != Action::Redact {
@@ -555,7 +514,7 @@ impl FrameScanner {
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
         tally.counts.enter(|name| write_name(name, &self.sorter.key));
-        let channel = &mut self.channels[index];
+        let channel = self.channels.of_mut(index);
         channel.last_used = self.scanned;
         if channel.finished && !text.is_empty() {
             return Err(StreamStop::Unscannable("a text goes on behind its end"));
@@ -577,103 +536,29 @@ impl FrameScanner {
         if too_long && !rules.observes() { Err(StreamStop::TooLong) } else { Ok(()) }
     }
 
-    /// The text whose key the sorter has. Where there are too many, one of which nothing is withheld makes room.
+    /// The text whose key the sorter has.
     fn channel(&mut self, rules: &StreamRules, tally: &mut Tally) -> Result<usize, StreamStop> {
-        if let Some(&index) = self.by_key.get(&self.sorter.key[..]) {
-            return Ok(index);
-        }
-        // What is withheld may still speak of a channel that has ended.
-        let retired = if self.queue.is_empty() { self.retired.pop() } else { None };
-        let index = if let Some(index) = retired {
-            self.forget(index, tally)?;
-            self.channels[index] = Channel::new(&rules.rules, rules.action);
-            index
-        } else if self.channels.len() < MAX_CHANNELS {
-            if self.channels.is_empty() {
-                // Most streams have one.
-                self.channels.reserve_exact(1);
-            }
-            self.channels.push(Channel::new(&rules.rules, rules.action));
-            self.channels.len() - 1
-        } else {
-            let index = self.idle_channel().ok_or(TOO_MANY)?;
-            self.forget(index, tally)?;
-            self.channels[index] = Channel::new(&rules.rules, rules.action);
-            index
-        };
-        self.channels[index].finished = self.ended.contains(&hashed(&self.sorter.key));
-        self.by_key.insert(self.sorter.key[..].into(), index);
-        Ok(index)
+        self.channels.find_or_add(&self.sorter.key, rules, self.queue.iter(), &self.next, tally)
     }
 
-    /// Forgets all of a text but what it showed, and that it has ended.
-    fn forget(&mut self, index: usize, tally: &mut Tally) -> Result<(), StreamStop> {
-        let channel = &self.channels[index];
-        tally.counts.by_rule.iter_mut().zip(channel.observed()).for_each(|(count, more)| *count += more);
-        if channel.finished {
-            let keys = self.by_key.iter().filter(|(_, known)| **known == index);
-            self.ended.extend(keys.map(|(key, _)| hashed(key)));
-        }
-        self.by_key.retain(|_, known| *known != index);
-        self.retired.retain(|known| *known != index);
-        if self.ended.len() > MAX_ENDED { Err(TOO_MANY) } else { Ok(()) }
-    }
-
-    /// The text to forget first: one that has ended, or else the one that has been silent for longest.
-    fn idle_channel(&self) -> Option<usize> {
-        let mut waits = [false; MAX_CHANNELS];
-        for segment in self.queue.iter().chain([&self.next]).flat_map(|held| &held.segments) {
-            waits[segment.channel] = true;
-        }
-        let idle = self.channels.iter().enumerate().filter(|(index, channel)| !waits[*index] && channel.is_idle());
-        idle.min_by_key(|(_, channel)| (!channel.finished, channel.last_used)).map(|(index, _)| index)
-    }
-
-    fn finish_channel(&mut self, rules: &StreamRules, channel: usize, tally: &mut Tally) -> Result<(), StreamStop> {
-        tally.counts.enter(|name| {
-            let key = self.by_key.iter().find(|&(_, &index)| index == channel);
-            write_name(name, key.map_or(b"", |(key, _)| key));
-        });
-        let ended = self.channels[channel].finish(&rules.rules, &mut tally.counts);
+    /// Ends a text, which is called by this key.
+    fn finish_channel(
+        &mut self,
+        rules: &StreamRules,
+        channel: usize,
+        key: &[u8],
+        tally: &mut Tally,
+    ) -> Result<(), StreamStop> {
+        tally.counts.enter(|name| write_name(name, key));
+        let ended = self.channels.of_mut(channel).finish(&rules.rules, &mut tally.counts);
         ended.map_err(|Stopped| StreamStop::Blocked)
     }
 
     fn finish_channels(&mut self, rules: &StreamRules, tally: &mut Tally) -> Result<(), StreamStop> {
-        (0..self.channels.len()).try_for_each(|channel| self.finish_channel(rules, channel, tally))
-    }
-
-    /// Whether a rule matches in a string that stands alone, and is not only counted.
-    fn scan_alone(&mut self, rules: &StreamRules, text: &[u8], tally: &mut Tally) -> bool {
-        let readings = rules.rules.to_block();
-        match &mut self.alone {
-            Alone::None => false,
-            Alone::Count(scanner) => {
-                scanner.next_text(readings);
-                scanner.feed_each(readings, text, |hit| tally.counts.place(hit));
-                scanner.finish_each(readings, |hit| tally.counts.place(hit));
-                false
-            }
-            Alone::First(scanner) => {
-                scanner.reset(readings);
-                scanner.feed(readings, text);
-                scanner.finish(readings);
-                // What is redacted is counted where it is cut.
-                if let (Some(hit), true) = (scanner.hit(), rules.action != Action::Redact) {
-                    tally.counts.add(hit);
-                }
-                scanner.hit().is_some()
-            }
-        }
-    }
-
-    /// The end that [`scan_alone`](Self::scan_alone) has found in a string that nothing can be cut out of.
-    fn refused(&self, rules: &StreamRules, tally: &mut Tally) -> StreamStop {
-        if let (Alone::First(scanner), Action::Redact) = (&self.alone, rules.action)
-            && let Some(hit) = scanner.hit()
-        {
-            tally.counts.add(hit);
-        }
-        StreamStop::Blocked
+        (0..self.channels.len()).try_for_each(|channel| {
+            let key: Box<[u8]> = self.channels.key(channel).into();
+            self.finish_channel(rules, channel, &key, tally)
+        })
     }
 
     /// Cuts the matches out of a string that stands alone.
@@ -699,146 +584,6 @@ impl FrameScanner {
 /// The name of a text for people: its key, without the dot that begins a path.
 fn write_name(name: &mut String, key: &[u8]) {
     name.push_str(&String::from_utf8_lossy(key.strip_prefix(b".").unwrap_or(key)));
-}
-
-fn piece(at: usize, len: usize, raw: &Range<usize>) -> Piece {
-    // Frames are far smaller than 4 GiB.
-    Piece { at: at as u32, len: len as u32, raw: raw.start as u32, raw_len: raw.len() as u32 }
-}
-
-/// Where the bytes of a frame's payload stand in the frame.
-struct Place {
-    /// The first line's, in the frame.
-    first: usize,
-    /// Of the lines behind it: where they begin in the payload and in the frame.
-    lines: Vec<(usize, usize)>,
-}
-
-impl Place {
-    fn of(frame: &Frame) -> Self {
-        let mut at = 0;
-        let mut lines = Vec::new();
-        for (i, line) in frame.data.iter().enumerate() {
-            if i > 0 {
-                lines.push((at, line.start));
-            }
-            // The line feed between them.
-            at += line.len() + 1;
-        }
-        Self { first: frame.data.first().map_or(0, |line| line.start), lines }
-    }
-
-    /// The raw range of payload bytes that stand in one line.
-    fn raw(&self, start: usize, len: usize) -> Range<usize> {
-        let line = self.lines.partition_point(|&(at, _)| at <= start);
-        let (at, raw) = if line == 0 { (0, self.first) } else { self.lines[line - 1] };
-        let raw = raw + (start - at);
-        raw..raw + len
-    }
-
-    fn piece(&self, of_payload: &Piece) -> Piece {
-        let raw = self.raw(of_payload.raw as usize, of_payload.raw_len as usize);
-        Piece { raw: raw.start as u32, ..*of_payload }
-    }
-}
-
-/// The raw range of a part of a string, in whole characters. `raw` is where linear pieces can be read.
-fn raw_range(pieces: &[Piece], text: &[u8], part: Range<u32>) -> Option<Range<usize>> {
-    let touched = |piece: &&Piece| piece.at < part.end && part.start < piece.at + piece.len;
-    let first = pieces.iter().find(touched)?;
-    let last = pieces.iter().rev().find(touched)?;
-    let continues = |at: u32| text.get(at as usize).is_some_and(|byte| byte & 0xC0 == 0x80);
-    let is_linear = |piece: &Piece| piece.len == piece.raw_len;
-    let mut start = part.start.max(first.at);
-    while is_linear(first) && start > first.at && continues(start) {
-        start -= 1;
-    }
-    let mut end = part.end.min(last.at + last.len);
-    while is_linear(last) && end < last.at + last.len && continues(end) {
-        end += 1;
-    }
-    let start = if is_linear(first) { first.raw + (start - first.at) } else { first.raw };
-    let end = if is_linear(last) { last.raw + (end - last.at) } else { last.raw + last.raw_len };
-    Some(start as usize..end as usize)
-}
-
-impl Held {
-    fn reset(&mut self) {
-        self.raw.clear();
-        self.segments.clear();
-        self.pieces.clear();
-        self.edits.clear();
-        self.integers.clear();
-        self.units = 0;
-        self.kind = MessageKind::Text;
-    }
-
-    fn memory(&self) -> usize {
-        self.raw.len()
-            + self.segments.len() * size_of::<Segment>()
-            + self.pieces.len() * size_of::<Piece>()
-            + self.integers.len() * size_of::<Range<usize>>()
-    }
-
-    /// Turns what is cut out of the texts into edits of this frame.
-    fn cut(&mut self, channels: &mut [Channel]) {
-        for Segment { channel, lo, hi, pieces } in &self.segments {
-            let cuts = &mut channels[*channel].cuts;
-            if cuts.is_empty() {
-                continue;
-            }
-            let pieces = &self.pieces[pieces.clone()];
-            let text = text_of(pieces, &self.raw, (hi - lo) as usize);
-            for cut in cuts.iter().take_while(|cut| cut.start < *hi) {
-                let part = (cut.start.max(*lo) - lo) as u32..(cut.end.min(*hi) - lo) as u32;
-                // The marker stands where the match begins.
-                let by = if cut.start >= *lo { MARKER } else { "" };
-                if let Some(raw) = raw_range(pieces, &text, part) {
-                    self.edits.push(Edit { raw, by });
-                }
-            }
-            while cuts.front().is_some_and(|cut| cut.end <= *hi) {
-                cuts.pop_front();
-            }
-        }
-    }
-
-    fn write(mut self, out: &mut Vec<u8>) {
-        if !self.edits.is_empty() {
-            let zeros = self.integers.drain(..).map(|raw| Edit { raw, by: "0" });
-            self.edits.extend(zeros);
-            self.edits.sort_by_key(|edit| edit.raw.start);
-        }
-        let mut copied = 0;
-        for Edit { raw, by } in self.edits {
-            // Two parts may touch the same character.
-            if raw.start >= copied {
-                out.extend_from_slice(&self.raw[copied..raw.start]);
-                out.extend_from_slice(by.as_bytes());
-                if by.is_empty() && self.raw.get(raw.end) == Some(&b' ') && begins_value(&self.raw[..raw.start]) {
-                    // Readers drop one space behind the colon, and this one is part of the text.
-                    out.push(b' ');
-                }
-            }
-            copied = copied.max(raw.end);
-        }
-        out.extend_from_slice(&self.raw[copied..]);
-    }
-}
-
-/// Whether a `data` field without a space behind its colon begins right behind this part of a frame.
-fn begins_value(before: &[u8]) -> bool {
-    before.strip_suffix(b"data:").is_some_and(|lines| matches!(lines, [] | [.., b'\r' | b'\n'] | [0xEF, 0xBB, 0xBF]))
-}
-
-/// The text of linear pieces as it stands in the frame; escapes are left out, since they are cut as a whole.
-fn text_of(pieces: &[Piece], raw: &[u8], len: usize) -> Vec<u8> {
-    let mut text = vec![0; len];
-    for piece in pieces.iter().filter(|piece| piece.len == piece.raw_len) {
-        let (at, from, len) = (piece.at as usize, piece.raw as usize, piece.len as usize);
-        text[at..at + len].copy_from_slice(&raw[from..from + len]);
-    }
-    text
 }
 
 /// What is left of a payload when the white space is gone that its readers cut off: JavaScript and Python cut off more

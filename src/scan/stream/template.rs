@@ -32,8 +32,8 @@ pub(super) struct Template {
 #[derive(Clone, Copy, Debug)]
 struct Hole {
     /// In the payload of the template: of a string, what stands between its quotes.
-    start: u32,
-    end: u32,
+    start: u16,
+    end: u16,
     value: Value,
 }
 
@@ -41,7 +41,7 @@ struct Hole {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Value {
     /// A piece of the text of this channel.
-    Piece(u32),
+    Piece(u16),
     /// A text of its own; whether it is named like an id.
     Alone { id: bool },
     /// A number that tells no texts apart.
@@ -96,10 +96,15 @@ impl Template {
     }
 
     fn hole(&mut self, raw: &Range<usize>, value: Value) {
-        if self.holes.len() < MAX_HOLES {
-            self.holes.push(Hole { start: raw.start as u32, end: raw.end as u32, value });
-        } else {
-            self.refused = true;
+        match (u16::try_from(raw.start), u16::try_from(raw.end)) {
+            (Ok(start), Ok(end)) if self.holes.len() < MAX_HOLES => {
+                if self.holes.len() == self.holes.capacity() {
+                    // A stream keeps them as long as it lasts.
+                    self.holes.reserve_exact(4);
+                }
+                self.holes.push(Hole { start, end, value });
+            }
+            _ => self.refused = true,
         }
     }
 
@@ -109,6 +114,10 @@ impl Template {
             return self.clear();
         }
         self.holes.sort_unstable_by_key(|hole| hole.start);
+        if self.payload.capacity() < payload.len() {
+            // Room for values that are somewhat longer, and no more.
+            self.payload.reserve_exact(payload.len().next_multiple_of(64));
+        }
         self.payload.extend_from_slice(payload);
     }
 

@@ -89,6 +89,15 @@ impl Splitter {
         }
     }
 
+    /// Exchanges the memory of its frame for that of `spare`, unless a frame is incomplete. What is in either is lost.
+    pub fn exchange(&mut self, spare: &mut Frame) {
+        if self.pending() == 0 {
+            self.begin();
+            std::mem::swap(&mut self.frame, spare);
+            self.frame.clear();
+        }
+    }
+
     /// Bytes of an incomplete frame.
     pub fn pending(&self) -> usize {
         if self.complete { 0 } else { self.frame.raw.len() }

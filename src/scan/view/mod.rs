@@ -156,7 +156,7 @@ impl Openers {
     fn of(program: &Program) -> Self {
         let mut any = [false; 256];
         for byte in 0..=u8::MAX {
-            any[usize::from(byte)] = program.table().skip().find(&[byte], 0) == 0;
+            any[usize::from(byte)] = program.table().skip().find(&[byte], 0, |_| true) == 0;
         }
         Self { beyond_ascii: any[0x80..].contains(&true), any }
     }

@@ -32,22 +32,23 @@ impl FrameScanner {
         // Only what waits is bounded here: who reassembles messages bounds each of them.
         let whole = 0..bytes.len();
         let frame = Frame { raw: bytes.to_vec(), data: vec![whole], rest: Vec::new() };
-        let result = self.check_wire(0).and_then(|()| self.scan(rules, &frame, tally)).and_then(|()| {
-            let too_long = rules.max_body_chars.is_some_and(|max| self.next.units > max);
-            if too_long && !rules.observes() { Err(StreamStop::TooLong) } else { Ok(()) }
+        let result = self.with_scratch(|scanner, scratch| {
+            let read = scanner.check_wire(0).and_then(|()| scanner.scan(rules, &frame, tally, scratch));
+            let read = read.and_then(|()| {
+                let too_long = rules.max_body_chars.is_some_and(|max| scanner.next.units > max);
+                if too_long && !rules.observes() { Err(StreamStop::TooLong) } else { Ok(()) }
+            });
+            if read.is_err() || rules.observes() {
+                tally.released += if rules.observes() { scanner.next.units } else { 0 };
+            } else if scanner.queue.is_empty() && scanner.next.may_leave_untouched(&scanner.channels) {
+                tally.released += scanner.next.units;
+                out.push(MessageKind::Text, &frame.raw);
+            } else {
+                scanner.next.raw = frame.raw;
+                scanner.queue.push(std::mem::take(&mut scanner.next));
+            }
+            read
         });
-        if result.is_err() || rules.observes() {
-            tally.released += if rules.observes() { self.next.units } else { 0 };
-            self.next.reset();
-        } else if self.queue.is_empty() && self.next.edits.is_empty() && self.may_leave_untouched() {
-            tally.released += self.next.units;
-            out.push(MessageKind::Text, &frame.raw);
-            self.next.reset();
-        } else {
-            self.next.raw = frame.raw;
-            self.queued += self.next.memory();
-            self.queue.push_back(std::mem::take(&mut self.next));
-        }
         self.release_messages(tally, out);
         result
     }
@@ -59,8 +60,7 @@ impl FrameScanner {
             return;
         }
         let held = Held { raw: bytes.to_vec(), kind: MessageKind::Binary, ..Held::default() };
-        self.queued += held.memory();
-        self.queue.push_back(held);
+        self.queue.push(held);
     }
 
     /// Scans what is part of no message.
@@ -71,7 +71,7 @@ impl FrameScanner {
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
         tally.counts.enter(|name| name.push_str("ping"));
-        if self.scan_alone(rules, payload, tally) { Err(self.refused(rules, tally)) } else { Ok(()) }
+        if self.alone.scan(rules, payload, tally) { Err(self.alone.refused(rules, tally)) } else { Ok(()) }
     }
 
     pub(in super::super) fn end_messages(
@@ -86,14 +86,8 @@ impl FrameScanner {
     }
 
     fn release_messages(&mut self, tally: &mut Tally, out: &mut Messages) {
-        while let Some(front) = self.queue.front() {
-            if front.segments.iter().any(|segment| segment.hi > self.channels[segment.channel].frontier()) {
-                return;
-            }
-            let Some(mut held) = self.queue.pop_front() else { return };
-            self.queued -= held.memory();
+        while let Some(held) = self.queue.released(&mut self.channels) {
             tally.released += held.units;
-            held.cut(&mut self.channels);
             out.with(held.kind, |out| held.write(out));
         }
     }
@@ -105,7 +99,7 @@ impl FrameScanner {
         if rules.max_chars.is_some_and(|max| units > max) && !rules.observes() {
             return Err(StreamStop::TooLong);
         }
-        if !self.scan_alone(rules, text, tally) {
+        if !self.alone.scan(rules, text, tally) {
             return Ok(());
         }
         match rules.action {
@@ -121,18 +115,15 @@ impl FrameScanner {
         document: &Document,
         tally: &mut Tally,
     ) -> Result<(), StreamStop> {
-        let mut ended = Vec::new();
-        if document.mark(0, Mark::Type) == Some(b"response.done") {
-            let of_response = |key: &[u8]| key.starts_with(b"{type=response.");
-            ended.extend(self.by_key.keys().filter(|key| of_response(key)).cloned());
+        let ended = if document.mark(0, Mark::Type) == Some(b"response.done") {
+            self.channels.retire(|key| key.starts_with(b"{type=response."))
         } else if self.sorter.ended(Api::OpenAiRealtime, document) {
-            ended.push(self.sorter.key[..].into());
-        }
-        for key in ended {
-            if let Some(channel) = self.by_key.remove(&key) {
-                self.finish_channel(rules, channel, tally)?;
-                self.retired.push(channel);
-            }
+            self.channels.retire(|key| key == self.sorter.key)
+        } else {
+            Vec::new()
+        };
+        for (key, channel) in ended {
+            self.finish_channel(rules, channel, &key, tally)?;
         }
         Ok(())
     }
