@@ -19,6 +19,7 @@ use super::socket::Accepted;
 use super::stall::Patient;
 use super::tls::{self, Tls};
 use super::worker::{OpenGuard, Phase, reached};
+use crate::observe::ClientTimeouts;
 use crate::pipeline::{Peer, Pipeline, Scheme, Switch};
 use crate::upstream::UpstreamClient;
 
@@ -38,6 +39,8 @@ pub struct ConnectionLimits {
     pub header_timeout: Duration,
     /// The longest that a client may take nothing of what is written to it.
     pub write_timeout: Duration,
+    /// Counts what took longer.
+    pub timed_out: ClientTimeouts,
 }
 
 /// Serves one connection to its end. While draining it ends after the requests that have begun; a WebSocket goes on until
@@ -80,10 +83,14 @@ pub(super) async fn begin(
             (Transport::Unix(stream), IpAddr::V4(Ipv4Addr::LOCALHOST))
         }
     };
+    let late = || {
+        limits.timed_out.handshake.inc();
+        io::Error::from(io::ErrorKind::TimedOut)
+    };
     if let Some(proxy_protocol) = limits.proxy_protocol.as_ref().filter(|spoken| spoken.is_spoken_by(address)) {
         let read = tokio::time::timeout(limits.handshake_timeout, read_source(&mut transport)).await;
         let source = read
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .unwrap_or_else(|_| Err(late()))
             .map_err(|error| {
                 proxy_protocol.failures.inc();
                 tracing::debug!(peer = %address, %error, "the PROXY header cannot be read");
@@ -96,7 +103,7 @@ pub(super) async fn begin(
         (Transport::Tcp(stream), Some(tls)) => {
             let shaken = tokio::time::timeout(limits.handshake_timeout, tls.accept(stream)).await;
             let (stream, agreed) = shaken
-                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                .unwrap_or_else(|_| Err(late()))
                 .map_err(|error| {
                     tls.failed();
                     tracing::debug!(peer = %address, %error, "TLS handshake failed");
@@ -109,7 +116,13 @@ pub(super) async fn begin(
     };
     let version = match agreed {
         Some(version) => version,
-        None => tokio::time::timeout(limits.header_timeout, io.version()).await.ok()?.ok()??,
+        None => match tokio::time::timeout(limits.header_timeout, io.version()).await {
+            Ok(version) => version.ok()??,
+            Err(_) => {
+                limits.timed_out.header.inc();
+                return None;
+            }
+        },
     };
     Some((io, Peer { address, scheme, certificate }, version))
 }
@@ -135,7 +148,7 @@ async fn serve_http1(
         .header_read_timeout(limits.header_timeout)
         .max_header_size(limits.max_header_bytes)
         .max_headers(limits.max_headers)
-        .serve_connection(TokioIo::new(Patient::new(io, limits.write_timeout)), service);
+        .serve_connection(TokioIo::new(Patient::new(io, &limits)), service);
     let ended = tokio::select! {
         ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
         () = reached(&mut phase, Phase::Draining) => {
@@ -159,6 +172,9 @@ async fn serve_http1(
         // A response that broke off must look broken: no orderly end.
         Err(error) if error.is_user() || error.is_body_write_aborted() => {}
         Err(error) => {
+            if error.is_timeout() {
+                limits.timed_out.header.inc();
+            }
             tracing::debug!(peer = %address, %error, "connection ended");
             connection.into_parts().io.into_inner().into_inner().linger().await;
         }
