@@ -150,6 +150,7 @@ impl Server {
             handshake_timeout: process.handshake_timeout,
             header_timeout: process.header_timeout,
             write_timeout: process.write_timeout,
+            timed_out: metrics.client_timeouts.clone(),
         };
         let tls = process
             .tls

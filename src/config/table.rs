@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::key_service::Scope;
-use crate::policy::{Access, ErrorFormat, Inspect, Limit, Policy, Route, Upstream};
+use crate::policy::{Access, ErrorFormat, Gatekeeper, Inspect, Limit, Policy, Route, Upstream};
 use crate::scan::{Action, RuleSet, preset, presets};
 
 use super::Compiled;
@@ -70,7 +70,7 @@ fn row(route: &Route) -> [String; 8] {
         },
         route.methods.to_string(),
         path,
-        access(&route.access),
+        access(route),
         limits(&route.limits),
         inspect(&route.request),
         inspect(&route.response),
@@ -83,12 +83,27 @@ fn upstream(upstream: &Upstream) -> String {
     format!("{} {}", upstream.name, endpoints.join(", "))
 }
 
-fn access(access: &Access) -> String {
-    match access {
+fn access(route: &Route) -> String {
+    let mut text = match &route.access {
         Access::Public => "public".to_owned(),
         Access::Key(scopes) => scopes.to_string(),
         Access::Observe(scopes) => format!("{scopes} (observe)"),
+    };
+    let Gatekeeper { addresses, certificates } = &route.gatekeeper;
+    if let Some(addresses) = addresses {
+        let _ = write!(text, ", from {}", list(addresses));
     }
+    if let Some(certificates) = certificates {
+        let _ = write!(text, ", certified as {}", list(certificates));
+    }
+    if let Some(cors) = &route.cors {
+        let _ = write!(text, ", scripts of {}", cors.origins);
+    }
+    text
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn limits(limits: &[Arc<Limit>]) -> String {

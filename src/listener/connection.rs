@@ -21,6 +21,7 @@ use super::socket::Accepted;
 use super::stall::Patient;
 use super::tls::{self, Tls};
 use super::worker::{OpenGuard, Phase, reached};
+use crate::observe::ClientTimeouts;
 use crate::pipeline::{Peer, Pipeline, Scheme, Switch};
 use crate::upstream::UpstreamClient;
 
@@ -40,6 +41,8 @@ pub struct ConnectionLimits {
     pub header_timeout: Duration,
     /// The longest that a client may take nothing of what is written to it.
     pub write_timeout: Duration,
+    /// Counts what took longer.
+    pub timed_out: ClientTimeouts,
 }
 
 /// Who has connected before the end may still send a request.
@@ -88,10 +91,14 @@ pub(super) async fn begin(
             (Transport::Unix(stream), IpAddr::V4(Ipv4Addr::LOCALHOST))
         }
     };
+    let late = || {
+        limits.timed_out.handshake.inc();
+        io::Error::from(io::ErrorKind::TimedOut)
+    };
     if let Some(proxy_protocol) = limits.proxy_protocol.as_ref().filter(|spoken| spoken.is_spoken_by(address)) {
         let read = tokio::time::timeout(limits.handshake_timeout, read_source(&mut transport)).await;
         let source = read
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .unwrap_or_else(|_| Err(late()))
             .map_err(|error| {
                 proxy_protocol.failures.inc();
                 tracing::debug!(peer = %address, %error, "the PROXY header cannot be read");
@@ -104,7 +111,7 @@ pub(super) async fn begin(
         (Transport::Tcp(stream), Some(tls)) => {
             let shaken = tokio::time::timeout(limits.handshake_timeout, tls.accept(stream)).await;
             let (stream, agreed) = shaken
-                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                .unwrap_or_else(|_| Err(late()))
                 .map_err(|error| {
                     tls.failed();
                     tracing::debug!(peer = %address, %error, "TLS handshake failed");
@@ -117,7 +124,13 @@ pub(super) async fn begin(
     };
     let version = match agreed {
         Some(version) => version,
-        None => tokio::time::timeout(limits.header_timeout, io.version()).await.ok()?.ok()??,
+        None => match tokio::time::timeout(limits.header_timeout, io.version()).await {
+            Ok(version) => version.ok()??,
+            Err(_) => {
+                limits.timed_out.header.inc();
+                return None;
+            }
+        },
     };
     Some((io, Peer { address, scheme, certificate }, version))
 }
@@ -150,7 +163,7 @@ async fn serve_http1(
         .header_read_timeout(limits.header_timeout)
         .max_header_size(limits.max_header_bytes)
         .max_headers(limits.max_headers)
-        .serve_connection(TokioIo::new(Patient::new(io, limits.write_timeout)), service);
+        .serve_connection(TokioIo::new(Patient::new(io, &limits)), service);
     let ended = tokio::select! {
         // First, because a connection that has not been polled would be closed with its request unread.
         biased;
@@ -176,6 +189,9 @@ async fn serve_http1(
         // A response that broke off must look broken: no orderly end.
         Err(error) if error.is_user() || error.is_body_write_aborted() => {}
         Err(error) => {
+            if error.is_timeout() {
+                limits.timed_out.header.inc();
+            }
             tracing::debug!(peer = %address, %error, "connection ended");
             connection.into_parts().io.into_inner().into_inner().linger().await;
         }

@@ -59,7 +59,7 @@ pub(super) async fn serve(
         .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_EVERY)
-        .serve_connection(TokioIo::new(Patient::new(io, limits.write_timeout)), service);
+        .serve_connection(TokioIo::new(Patient::new(io, &limits)), service);
     tokio::pin!(connection);
     let mut ending = false;
     let mut known = phase.clone();
@@ -81,6 +81,7 @@ pub(super) async fn serve(
             // All have ended, and the client does not take what is left of them.
             () = streams.idle_for(limits.write_timeout), if ending => return,
             () = streams.stalled_for(limits.write_timeout) => {
+                limits.timed_out.write.inc();
                 tracing::debug!(peer = %address, "the client takes nothing of a stream");
                 return;
             }

@@ -62,7 +62,7 @@ pub async fn serve(
                 let (tls, limits, phase, answer) = (tls.clone(), limits.clone(), phase.clone(), answer.clone());
                 connections.spawn(async move {
                     if let Some((io, peer, Version::Http1)) = begin(accepted, tls.as_deref(), &limits).await {
-                        let io = Patient::new(io, limits.write_timeout);
+                        let io = Patient::new(io, &limits);
                         serve_connection(io, peer.address, &limits, phase, answer).await;
                     }
                     drop(slot);

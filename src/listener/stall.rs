@@ -5,9 +5,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::connection::ConnectionLimits;
 use super::io::Io;
 
 /// A socket whose writes fail when the client has taken nothing for `patience`. Reads wait as long as they like.
@@ -15,13 +17,15 @@ use super::io::Io;
 pub(super) struct Patient {
     stream: Io,
     patience: Duration,
+    /// Counts where it was lost.
+    lost: IntCounter,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl Patient {
-    pub(super) fn new(stream: Io, patience: Duration) -> Self {
-        Self { stream, patience, waiting: None }
+    pub(super) fn new(stream: Io, limits: &ConnectionLimits) -> Self {
+        Self { stream, patience: limits.write_timeout, lost: limits.timed_out.write.clone(), waiting: None }
     }
 
     pub(super) fn into_inner(self) -> Io {
@@ -36,7 +40,10 @@ impl Patient {
         let patience = self.patience;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         match waiting.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Ready(()) => {
+                self.lost.inc();
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
             Poll::Pending => Poll::Pending,
         }
     }

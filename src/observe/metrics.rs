@@ -47,6 +47,8 @@ pub struct Metrics {
     pub key_uses_dropped: IntCounter,
     /// Connections that should have begun with a PROXY header, and did not.
     pub proxy_protocol_failures: IntCounter,
+    /// Waits for a client, below HTTP, that took too long.
+    pub client_timeouts: ClientTimeouts,
     /// TLS handshakes of clients that came to nothing.
     pub tls_handshake_failures: IntCounter,
     /// Whether the TLS files, as they are now, are in force.
@@ -61,6 +63,17 @@ pub struct Metrics {
     /// 1 while the changes of a key service are followed.
     pub revocation_stream: IntGauge,
     pub upstreams: UpstreamMetrics,
+}
+
+/// Waits for a client, by what was waited for.
+#[derive(Clone, Debug)]
+pub struct ClientTimeouts {
+    /// A PROXY header, or the end of a TLS handshake.
+    pub handshake: IntCounter,
+    /// The end of a request's head, the next request on a kept connection included.
+    pub header: IntCounter,
+    /// That something is taken of what was written.
+    pub write: IntCounter,
 }
 
 /// Why bytes passed without being scanned.
@@ -111,6 +124,8 @@ impl Metrics {
             let metric = HistogramVec::new(options, &["route"])?;
             registry.register(Box::new(metric.clone())).map(|()| metric)
         };
+        let client_timeouts =
+            counters("keyward_client_timeouts_total", "Waits for a client that took too long", &["wait"])?;
         let verification_seconds = Histogram::with_opts(
             HistogramOpts::new("keyward_verification_seconds", "Time of one uncached key verification")
                 .buckets(SECONDS.to_vec()),
@@ -189,6 +204,11 @@ impl Metrics {
                 "keyward_proxy_protocol_failures_total",
                 "Connections that should have begun with a PROXY header, and did not",
             )?,
+            client_timeouts: ClientTimeouts {
+                handshake: client_timeouts.with_label_values(&["handshake"]),
+                header: client_timeouts.with_label_values(&["header"]),
+                write: client_timeouts.with_label_values(&["write"]),
+            },
             tls_handshake_failures: counter(
                 "keyward_tls_handshake_failures_total",
                 "Client TLS handshakes that failed",

@@ -7,6 +7,6 @@ mod metrics;
 mod upstreams;
 mod usage;
 
-pub use metrics::{Metrics, UnscannedReason};
+pub use metrics::{ClientTimeouts, Metrics, UnscannedReason};
 pub use upstreams::UpstreamCounters;
 pub use usage::{Outcome, RuleHits, UsageOutput, UsageRecord, UsageSink, UsageSlot};

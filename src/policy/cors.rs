@@ -1,5 +1,7 @@
 //! Which websites' scripts may use a route: CORS, as the Fetch standard has it.
 
+use std::fmt;
+
 use http::HeaderValue;
 
 /// What browsers are told about a route.
@@ -44,6 +46,27 @@ impl Origins {
             (Self::Any, _) => true,
             (Self::Listed(list), Ok(origin)) => list.iter().any(|pattern| pattern.matches(origin)),
             (Self::Listed(_), Err(_)) => false,
+        }
+    }
+}
+
+impl fmt::Display for Origins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("every website"),
+            Self::Listed(list) => {
+                let list: Vec<String> = list.iter().map(OriginPattern::to_string).collect();
+                f.write_str(&list.join(", "))
+            }
+        }
+    }
+}
+
+impl fmt::Display for OriginPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(origin) => f.write_str(origin),
+            Self::OneLabel { scheme, rest } => write!(f, "{scheme}*{rest}"),
         }
     }
 }

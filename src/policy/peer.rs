@@ -1,5 +1,6 @@
 //! Conditions on who connects, before anything is said.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -75,6 +76,15 @@ impl CertificateName {
             Self::Dns(known) => known.eq_ignore_ascii_case(name),
             Self::Below(rest) => name.find('.').is_some_and(|dot| dot > 0 && name[dot..].eq_ignore_ascii_case(rest)),
             Self::Uri(known) => **known == *name,
+        }
+    }
+}
+
+impl fmt::Display for CertificateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dns(name) | Self::Uri(name) => f.write_str(name),
+            Self::Below(rest) => write!(f, "*{rest}"),
         }
     }
 }

@@ -294,6 +294,7 @@ async fn a_balancer_without_a_header_is_not_served() {
         assert!(connection.0.at_end().await, "{bytes}");
     }
     assert_eq!(proxy.metric("keyward_proxy_protocol_failures_total").await, 4.0);
+    assert_eq!(proxy.metric("keyward_client_timeouts_total{wait=\"handshake\"}").await, 2.0);
     let (_, records) = proxy.stop().await;
     assert!(records.is_empty());
 }

@@ -238,6 +238,7 @@ async fn a_client_that_takes_nothing_of_a_stream_is_cut_off() {
     let mut client = Client::to(&proxy).await;
     let answer = client.send(get("/").body(Full::default()).expect("a request")).await.expect("an answer");
     let _ = within("the end of the connection", client.ended).await;
+    assert!(proxy.metric("keyward_client_timeouts_total{wait=\"write\"}").await >= 1.0);
     let (_, records) = proxy.stop().await;
     assert_eq!(records[0]["outcome"], "client_closed");
     drop(answer);

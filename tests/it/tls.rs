@@ -1,7 +1,8 @@
 //! TLS towards clients: real clients, certificates by name and by client, and a change of both while running.
 
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use http_body_util::Full;
 use tokio::io::AsyncWriteExt;
@@ -56,6 +57,34 @@ async fn curl_speaks_every_version_to_it() {
         arguments.extend(["-w", " %{http_version}"].map(str::to_owned));
         arguments.push(format!("https://localhost:{}/", proxy.address.port()));
         assert_eq!(curl(arguments).await, format!("https 2000000 {version}"), "{options:?}");
+    }
+}
+
+#[tokio::test]
+async fn openssl_speaks_both_versions_to_it_and_no_older_one() {
+    let authority = Authority::new();
+    let origin = Origin::json("{}").await;
+    let proxy = proxy_with(&origin, "", &authority.certify(&["localhost"]), &[]).await;
+    let ca = proxy.store().with_file_name("ca.pem");
+    std::fs::write(&ca, authority.pem()).expect("written");
+    for (version, works) in [("-tls1_3", true), ("-tls1_2", true), ("-tls1_1", false)] {
+        let mut client = Command::new("openssl");
+        client.args(["s_client", "-quiet", "-verify_return_error", "-verify_hostname", "localhost", version]);
+        client.args(["-servername", "localhost", "-connect", &proxy.address.to_string(), "-CAfile"]).arg(&ca);
+        client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let run = move || {
+            let mut client = client.spawn().expect("openssl runs");
+            let mut stdin = client.stdin.take().expect("a pipe");
+            // Who is refused may be gone already.
+            let _ = stdin.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            // With `-quiet` it reads on after this end.
+            drop(stdin);
+            client.wait_with_output().expect("it ends")
+        };
+        let output = within("openssl", tokio::task::spawn_blocking(run)).await.expect("no panic");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said.starts_with("HTTP/1.1 200 "), works, "{version}: {output:?}");
+        assert_eq!(output.status.success(), works, "{version}: {output:?}");
     }
 }
 
@@ -152,7 +181,7 @@ async fn openssl_is_content_with_what_is_offered() {
         let mut command = Command::new("openssl");
         command.args(["s_client", "-connect", &proxy.address.to_string(), "-servername", "localhost", "-CAfile"]);
         command.arg(&ca).args(["-verify_return_error", "-verify_hostname", "localhost"]).args(options);
-        command.stdin(std::process::Stdio::null());
+        command.stdin(Stdio::null());
         let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("it runs");
         (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
     };

@@ -115,6 +115,7 @@ pub(super) fn compile(
         response: compiler.inspect_written(&compiler.defaults.response, Direction::Response),
         own_rules: compiler.rules.own().collect(),
     };
+    warnings.extend(warnings::proxy_protocol(&process.proxy_protocol));
     warnings.extend(warnings::verifier(&process.verifier));
     warnings.extend(process.serve.as_ref().and_then(warnings::serve));
     Some(Compiled { process, policy, defaults, warnings })

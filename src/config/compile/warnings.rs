@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::config::process::{Credentials, KindeSpec, ServeSpec, VerifierSpec};
 use crate::policy::{BodyClass, Policy, Route};
 use crate::scan::Action;
@@ -18,6 +20,14 @@ pub(super) fn all(compiler: &Compiler<'_>, policy: &Policy) -> Vec<String> {
     warnings.extend(compiler.limits.unused());
     warnings.extend(compiler.rules.unused());
     warnings
+}
+
+/// Whose word is taken for where connections come from.
+pub(super) fn proxy_protocol(peers: &[IpNet]) -> Option<String> {
+    peers.iter().any(|network| network.prefix_len() == 0).then(|| {
+        "listen.proxy_protocol takes every peer's word: any client that reaches it can say where it comes from"
+            .to_owned()
+    })
 }
 
 /// What a way to Kinde is not protected by, or cannot do.

@@ -80,4 +80,14 @@ routes:
     assert_eq!(cors.headers, "x-key, content-type");
     assert_eq!((a.trailers.len(), b.trailers.len()), (1, 0));
     assert!(compiled.policy.unmatched.cors.is_some());
+    let table = crate::config::summary(&compiled);
+    for told in [
+        "-, from 10.0.0.0/8, scripts of https://a.test",
+        "-, from ::/0 ",
+        "-, from 10.0.0.0/8, scripts of every website",
+    ] {
+        assert!(table.contains(told), "{told} is not in\n{table}");
+    }
+    let open = valid("listen: {proxy_protocol: [10.0.0.0/8, 0.0.0.0/0]}");
+    assert!(open.warnings.iter().any(|warning| warning.contains("proxy_protocol")), "{:?}", open.warnings);
 }
