@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
@@ -17,7 +16,7 @@ use tokio::task::JoinSet;
 use super::SendError;
 use super::cluster::Cluster;
 use super::member::{Member, Speaks};
-use super::pool::{Exclusive, Fresh, Multiplexed};
+use super::pool::{Allowance, Exclusive, Fresh, Multiplexed};
 use super::resolve::Resolve;
 use super::socket::{Counted, Io, Shared, Socket, Stream};
 use crate::policy::{Endpoint, Http2, Timeouts};
@@ -148,19 +147,24 @@ impl Dialer<'_> {
             .await
             .map_err(io::Error::other)?;
         let open = Open::new(&self.cluster.metrics.connections);
-        let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
-        let told = Arc::clone(&allowed);
+        let allowance = Arc::new(Allowance::new(connection.current_max_send_streams()));
+        let told = Arc::clone(&allowance);
+        let open = Open::new(&self.cluster.metrics.connections);
         // Ends when all senders are dropped and all streams have ended.
         tokio::spawn(async move {
-            let _ = poll_fn(|cx| {
-                let polled = Pin::new(&mut connection).poll(cx);
-                told.store(connection.current_max_send_streams(), Ordering::Relaxed);
-                polled
-            })
-            .await;
+            loop {
+                tokio::select! {
+                    _ = poll_fn(|cx| {
+                        let polled = Pin::new(&mut connection).poll(cx);
+                        told.set(connection.current_max_send_streams());
+                        polled
+                    }) => break,
+                    () = told.asked() => {}
+                }
+            }
             drop(open);
         });
-        Ok(Multiplexed { sender, allowed, generation })
+        Ok(Multiplexed { sender, allowance, generation })
     }
 }
 

@@ -99,10 +99,14 @@ impl Member {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Counts a request in, until the guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> Pending {
+    /// It has been given a request.
+    pub(super) fn begin(&self) {
         self.pending.fetch_add(1, Ordering::Relaxed);
-        Pending(Arc::clone(self))
+    }
+
+    /// One of its requests has come to its end.
+    pub(super) fn end(&self) {
+        self.pending.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The addresses to connect to, asked for if they are not known or in doubt. `now` is in milliseconds of the
@@ -162,21 +166,5 @@ impl Member {
             Endpoint::Tcp { host, .. } if host.parse::<IpAddr>().is_err() => Some(host),
             _ => None,
         }
-    }
-}
-
-/// A request that a member has been given.
-#[derive(Debug)]
-pub(super) struct Pending(Arc<Member>);
-
-impl Pending {
-    pub(super) fn member(&self) -> &Member {
-        &self.0
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        self.0.pending.fetch_sub(1, Ordering::Relaxed);
     }
 }
