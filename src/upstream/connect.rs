@@ -3,8 +3,9 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
@@ -110,7 +111,7 @@ impl Dialer<'_> {
         }
         member.spoke(if is_http2 { Speaks::Http2 } else { Speaks::Http1 });
         if is_http2 {
-            self.http2(io, generation).await.map(Fresh::Multiplexed)
+            self.http2(member, io, generation).await.map(Fresh::Multiplexed)
         } else {
             self.http1(io, socket, generation).await.map(Fresh::Exclusive)
         }
@@ -134,31 +135,32 @@ impl Dialer<'_> {
         Ok(Exclusive { sender, socket, generation })
     }
 
-    async fn http2(&self, io: TokioIo<Counted>, generation: u64) -> io::Result<Multiplexed> {
+    async fn http2(&self, member: &Member, io: TokioIo<Counted>, generation: u64) -> io::Result<Multiplexed> {
         let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEAD as u32)
+            .initial_max_send_streams(member.streams.load(Ordering::Relaxed))
             .keep_alive_interval(PING_EVERY)
             // A service that computes may be deaf for a while without being dead.
             .keep_alive_timeout(self.timeouts.idle)
             .handshake(io)
             .await
             .map_err(io::Error::other)?;
-        let open = Open::new(&self.cluster.metrics.connections);
-        let allowance = Arc::new(Allowance::new(connection.current_max_send_streams()));
+        let allowance = Arc::new(Allowance::new(&member.streams));
         let told = Arc::clone(&allowance);
         let open = Open::new(&self.cluster.metrics.connections);
         // Ends when all senders are dropped and all streams have ended.
         tokio::spawn(async move {
+            let mut drive = pin!(poll_fn(|cx| {
+                let polled = Pin::new(&mut connection).poll(cx);
+                told.set(connection.current_max_send_streams());
+                polled
+            }));
             loop {
                 tokio::select! {
-                    _ = poll_fn(|cx| {
-                        let polled = Pin::new(&mut connection).poll(cx);
-                        told.set(connection.current_max_send_streams());
-                        polled
-                    }) => break,
+                    _ = &mut drive => break,
                     () = told.asked() => {}
                 }
             }

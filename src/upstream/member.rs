@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
 
+use super::pool::MAX_STREAMS;
 use super::resolve::Resolve;
 use super::standing::Standing;
 use crate::policy::Endpoint;
@@ -31,6 +32,8 @@ pub(super) struct Member {
     /// Requests that it has been given and has not answered to the end.
     pending: AtomicUsize,
     speaks: AtomicU8,
+    /// Requests that one connection in HTTP/2 may carry, as far as is known.
+    pub(super) streams: Arc<AtomicUsize>,
     /// Counts what makes older connections unfit for new requests: other addresses, other certificates.
     generation: AtomicU64,
     /// `None` until they were asked for, and always for a Unix socket.
@@ -59,6 +62,7 @@ impl Member {
             next_check: AtomicU64::new(0),
             pending: AtomicUsize::new(0),
             speaks: AtomicU8::new(Speaks::Unknown as u8),
+            streams: Arc::new(AtomicUsize::new(MAX_STREAMS)),
             generation: AtomicU64::new(0),
             addresses: ArcSwapOption::empty(),
             doubtful: AtomicBool::new(false),

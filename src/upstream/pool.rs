@@ -21,7 +21,7 @@ use super::{RequestBody, Upstreams};
 const MAX_IDLE: usize = 256;
 
 /// Most requests that share a connection; the service may allow fewer (RFC 9113 §5.1.2).
-const MAX_STREAMS: usize = 100;
+pub(super) const MAX_STREAMS: usize = 100;
 
 /// An HTTP/1.1 connection that is ready for a request, or will be when its last response has been read.
 #[derive(Debug)]
@@ -43,18 +43,22 @@ pub(super) struct Multiplexed {
 #[derive(Debug)]
 pub(super) struct Allowance {
     streams: AtomicUsize,
+    /// What the endpoint last allowed: where the next connection begins, until it says otherwise.
+    last: Arc<AtomicUsize>,
     /// Whether it was looked at since the service could first have said.
     asked: AtomicBool,
     ask: Notify,
 }
 
 impl Allowance {
-    pub(super) fn new(streams: usize) -> Self {
-        Self { streams: AtomicUsize::new(streams), asked: AtomicBool::new(false), ask: Notify::new() }
+    pub(super) fn new(last: &Arc<AtomicUsize>) -> Self {
+        let (streams, last) = (AtomicUsize::new(last.load(Ordering::Relaxed)), Arc::clone(last));
+        Self { streams, last, asked: AtomicBool::new(false), ask: Notify::new() }
     }
 
     pub(super) fn set(&self, streams: usize) {
         self.streams.store(streams, Ordering::Relaxed);
+        self.last.store(streams, Ordering::Relaxed);
     }
 
     /// Completes when it is to be looked at again.
