@@ -32,7 +32,7 @@ pub struct UpstreamCounters {
     pub new: IntCounter,
     /// Requests sent on one that had been used before.
     pub reused: IntCounter,
-    /// Requests sent again after a used connection was found closed.
+    /// Requests sent again because the service had not begun with them.
     pub resent: IntCounter,
     retries: IntCounterVec,
     /// Retries that the budget had no room for.
@@ -87,7 +87,7 @@ impl UpstreamMetrics {
         Ok(Self {
             requests: counters(
                 "keyward_upstream_requests_total",
-                "Requests sent upstream by connection: new, reused, or resent after a reused one was found closed",
+                "Requests sent upstream by connection: new, reused, or resent because the service had not begun with them",
                 "connection",
             )?,
             retries: counters("keyward_upstream_retries_total", "Further attempts by what had failed", "reason")?,

@@ -3,7 +3,7 @@
 //! Enters: a request and the cluster that it goes to. Leaves: the head of an answer, or why there is none.
 //!
 //! A request is sent again only if no byte of an answer has come, and
-//! * nothing of it was sent, or the service says that it has not begun with it; or
+//! * nothing of it was sent, or the service says that it has not begun with it (HTTP/2); or
 //! * the connection had been used before and closed: at once, or the request is idempotent; or
 //! * `retries` allows it, the request is idempotent and the budget has an attempt left.
 //!
@@ -30,6 +30,10 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 /// Other endpoints that a request is taken to of which nothing was sent, where `retries` does not say how many.
 pub(super) const OTHERS: u32 = 2;
 
+/// How often a request is sent again that nobody has begun with. In HTTP/1.1 once is enough, on a new connection; in
+/// HTTP/2 a service may say goodbye to one shared connection after the other.
+const MOST_RESENT: u32 = 5;
+
 impl UpstreamClient {
     pub(super) async fn attempts(
         &self,
@@ -44,7 +48,7 @@ impl UpstreamClient {
             budget.earn();
         }
         let most = budget.map_or(OTHERS, |budget| budget.rule.attempts);
-        let (mut tried, mut retries) = (Tried::default(), 0);
+        let (mut tried, mut retries, mut resent) = (Tried::default(), 0, 0);
         let mut same = None;
         loop {
             let now = self.now();
@@ -54,7 +58,6 @@ impl UpstreamClient {
             let member = &cluster.members[index];
             let pooled = if is_again { None } else { self.pool.checkout(member, now) };
             let was_pooled = pooled.is_some();
-            let is_http2 = pooled.as_ref().is_some_and(Lent::is_http2);
             let replay = (was_pooled || http2::is_likely(upstream, member) || (idempotent && budget.is_some()))
                 .then(|| Replay::of(&request))
                 .flatten();
@@ -72,48 +75,50 @@ impl UpstreamClient {
                     }
                 },
             };
-            let failed = match lent {
-                Err(error) => Failed::Unsent(Box::new(request), error),
-                Ok(lent) => match self.exchange(lent, request, member, to).await {
-                    Ok(response) => {
-                        cluster.answered(member, response.status(), millis);
-                        return Ok(response);
+            let (failed, is_http2) = match lent {
+                Err(error) => (Failed::Unconnected(Box::new(request), error), false),
+                Ok(lent) => {
+                    let is_http2 = lent.is_http2();
+                    match self.exchange(lent, request, index, to).await {
+                        Ok(response) => return Ok(response),
+                        Err(failed) => (failed, is_http2),
                     }
-                    Err(failed) => failed,
-                },
+                }
             };
             // A fault of the client's side explains whatever else went wrong.
             if let Some(fault) = fault.take() {
                 return Err(SendError::Request(fault));
             }
-            if was_pooled {
-                // The service closed what was idle: that is no failure of it.
-                let closed_before = match &failed {
-                    Failed::Unsent(..) | Failed::Unprocessed(_) => true,
-                    Failed::Closed(_) => idempotent || (!is_http2 && !self.has_passed(AT_ONCE, now)),
-                    Failed::Silent | Failed::Final(_) => false,
-                };
-                if closed_before {
-                    request = whole(failed, replay)?;
-                    cluster.metrics.resent.inc();
+            // The service closed what was idle, or is about to: that is no failure of it.
+            let is_unbegun = match &failed {
+                Failed::Unsent(..) => was_pooled || is_http2,
+                Failed::Unprocessed(_) => true,
+                Failed::Closed(_) => was_pooled && (idempotent || (!is_http2 && !self.has_passed(AT_ONCE, now))),
+                Failed::Unconnected(..) | Failed::Silent | Failed::Final(_) => false,
+            };
+            let now = self.upstreams.now_millis();
+            if is_unbegun && resent < MOST_RESENT {
+                let elsewhere = matches!(failed, Failed::Unprocessed(_)) && cluster.has_other(now, tried.with(index));
+                if elsewhere {
+                    tried = tried.with(index);
+                } else {
                     same = Some(index);
-                    continue;
                 }
+                request = whole(failed, replay)?;
+                cluster.metrics.resent.inc();
+                resent += 1;
+                continue;
             }
-            let now = self.upstreams.millis(self.now());
-            if !matches!(failed, Failed::Unprocessed(_)) {
-                cluster.failed(member, now, failed.why());
-            }
-            tried.add(index);
+            cluster.failed(member, now, failed.why());
+            tried = tried.with(index);
             let has_other = cluster.has_other(now, tried);
             let may = match &failed {
                 // Without `retries`, asking the same endpoint once more is not worth the wait.
-                Failed::Unsent(..) => has_other || budget.is_some(),
-                Failed::Unprocessed(_) => true,
+                Failed::Unconnected(..) | Failed::Unsent(..) => has_other || budget.is_some(),
                 Failed::Closed(_) => idempotent && budget.is_some(),
                 // Who does not answer would not answer to the same question.
                 Failed::Silent => idempotent && budget.is_some() && has_other,
-                Failed::Final(_) => false,
+                Failed::Unprocessed(_) | Failed::Final(_) => false,
             };
             if !may || retries >= most {
                 return Err(failed.error());
@@ -132,7 +137,7 @@ impl UpstreamClient {
     }
 
     pub(super) fn now(&self) -> Instant {
-        self.upstreams.clock.now().monotonic
+        self.upstreams.now()
     }
 
     fn has_passed(&self, time: Duration, since: Instant) -> bool {
@@ -169,7 +174,7 @@ impl UpstreamClient {
 /// The request that is sent again, or the error where there is none.
 fn whole(failed: Failed, replay: Option<Replay>) -> Result<Request<RequestBody>, SendError> {
     match (failed, replay) {
-        (Failed::Unsent(request, _), _) => Ok(*request),
+        (Failed::Unconnected(request, _) | Failed::Unsent(request, _), _) => Ok(*request),
         (_, Some(replay)) => Ok(replay.request()),
         (failed, None) => Err(failed.error()),
     }

@@ -1,5 +1,6 @@
 //! One upstream at work: its endpoints, and what all workers know about them.
 
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -36,6 +37,46 @@ pub(super) struct Cluster {
     pub(super) metrics: UpstreamCounters,
 }
 
+/// A cluster in the hands of one worker: counting who holds it disturbs no other worker.
+#[derive(Debug)]
+pub(super) struct Own(pub(super) Arc<Cluster>);
+
+impl Deref for Own {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.0
+    }
+}
+
+/// A request that a member has been given, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Pending {
+    cluster: Arc<Own>,
+    index: usize,
+}
+
+impl Pending {
+    pub(super) fn new(cluster: &Arc<Own>, index: usize) -> Self {
+        cluster.members[index].begin();
+        Self { cluster: Arc::clone(cluster), index }
+    }
+
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    pub(super) fn member(&self) -> &Member {
+        &self.cluster.members[self.index]
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.member().end();
+    }
+}
+
 /// Which members a request has been to, a bit for each.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tried(u64);
@@ -43,8 +84,8 @@ pub(super) struct Tried(u64);
 const _: () = assert!(MAX_ENDPOINTS <= 64, "a bit for each");
 
 impl Tried {
-    pub(super) fn add(&mut self, index: usize) {
-        self.0 |= 1 << index;
+    pub(super) fn with(self, index: usize) -> Self {
+        Self(self.0 | 1 << index)
     }
 
     pub(super) fn count(self) -> u32 {
@@ -77,12 +118,9 @@ impl Cluster {
         self.members.iter().enumerate().any(|(index, member)| !tried.has(index) && member.standing.is_good(now))
     }
 
-    /// A member has answered.
-    pub(super) fn answered(&self, member: &Member, status: StatusCode, now: u64) {
-        match &self.eject {
-            Some(rule) if rule.server_errors && status.is_server_error() => self.failed(member, now, "status"),
-            _ => member.standing.succeeded(),
-        }
+    /// Whether an answer of this status is none of a failure.
+    pub(super) fn is_well(&self, status: StatusCode) -> bool {
+        !(status.is_server_error() && self.eject.is_some_and(|rule| rule.server_errors))
     }
 
     /// A member has not answered, or has broken off. `why` is a label.

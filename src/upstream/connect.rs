@@ -3,9 +3,9 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::SendError;
 use super::cluster::Cluster;
 use super::member::{Member, Speaks};
-use super::pool::{Exclusive, Fresh, Multiplexed};
+use super::pool::{Allowance, Exclusive, Fresh, Multiplexed};
 use super::resolve::Resolve;
 use super::socket::{Counted, Io, Shared, Socket, Stream};
 use crate::policy::{Endpoint, Http2, Timeouts};
@@ -111,7 +111,7 @@ impl Dialer<'_> {
         }
         member.spoke(if is_http2 { Speaks::Http2 } else { Speaks::Http1 });
         if is_http2 {
-            self.http2(io, generation).await.map(Fresh::Multiplexed)
+            self.http2(member, io, generation).await.map(Fresh::Multiplexed)
         } else {
             self.http1(io, socket, generation).await.map(Fresh::Exclusive)
         }
@@ -135,32 +135,38 @@ impl Dialer<'_> {
         Ok(Exclusive { sender, socket, generation })
     }
 
-    async fn http2(&self, io: TokioIo<Counted>, generation: u64) -> io::Result<Multiplexed> {
+    async fn http2(&self, member: &Member, io: TokioIo<Counted>, generation: u64) -> io::Result<Multiplexed> {
         let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEAD as u32)
+            .initial_max_send_streams(member.streams.load(Ordering::Relaxed))
             .keep_alive_interval(PING_EVERY)
             // A service that computes may be deaf for a while without being dead.
             .keep_alive_timeout(self.timeouts.idle)
             .handshake(io)
             .await
             .map_err(io::Error::other)?;
+        let allowance = Arc::new(Allowance::new(&member.streams));
+        let told = Arc::clone(&allowance);
         let open = Open::new(&self.cluster.metrics.connections);
-        let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
-        let told = Arc::clone(&allowed);
         // Ends when all senders are dropped and all streams have ended.
         tokio::spawn(async move {
-            let _ = poll_fn(|cx| {
+            let mut drive = pin!(poll_fn(|cx| {
                 let polled = Pin::new(&mut connection).poll(cx);
-                told.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                told.set(connection.current_max_send_streams());
                 polled
-            })
-            .await;
+            }));
+            loop {
+                tokio::select! {
+                    _ = &mut drive => break,
+                    () = told.asked() => {}
+                }
+            }
             drop(open);
         });
-        Ok(Multiplexed { sender, allowed, generation })
+        Ok(Multiplexed { sender, allowance, generation })
     }
 }
 

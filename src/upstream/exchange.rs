@@ -10,8 +10,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::cluster::Cluster;
-use super::member::{Member, Pending};
+use super::cluster::{Own, Pending};
 use super::pool::{Lent, Loan};
 use super::request_body::Wait;
 use super::{RequestBody, SendError, UpstreamBody, UpstreamClient, http2};
@@ -19,8 +18,10 @@ use crate::policy::Upstream;
 
 /// How an exchange failed, with what is needed to decide on another one.
 pub(super) enum Failed {
-    /// Nothing was sent; the request is whole.
-    Unsent(Box<Request<RequestBody>>, SendError),
+    /// There was no connection; the request is whole.
+    Unconnected(Box<Request<RequestBody>>, SendError),
+    /// Nothing was sent on the connection; the request is whole.
+    Unsent(Box<Request<RequestBody>>, hyper::Error),
     /// The service said that it has not begun with it.
     Unprocessed(hyper::Error),
     /// The connection closed before a byte of an answer.
@@ -43,9 +44,8 @@ impl Failed {
     /// The label of the metric.
     pub(super) fn why(&self) -> &'static str {
         match self {
-            Self::Unsent(..) => "connect",
-            Self::Unprocessed(_) => "unprocessed",
-            Self::Closed(_) => "closed",
+            Self::Unconnected(..) => "connect",
+            Self::Unsent(..) | Self::Unprocessed(_) | Self::Closed(_) => "closed",
             Self::Silent => "timeout",
             Self::Final(_) => "broken",
         }
@@ -53,9 +53,9 @@ impl Failed {
 
     pub(super) fn error(self) -> SendError {
         match self {
-            Self::Unprocessed(error) | Self::Closed(error) => SendError::Broken(error),
+            Self::Unsent(_, error) | Self::Unprocessed(error) | Self::Closed(error) => SendError::Broken(error),
             Self::Silent => SendError::Timeout,
-            Self::Unsent(_, error) | Self::Final(error) => error,
+            Self::Unconnected(_, error) | Self::Final(error) => error,
         }
     }
 }
@@ -63,7 +63,7 @@ impl Failed {
 /// What the requests of one cluster have in common.
 #[derive(Clone, Copy)]
 pub(super) struct To<'a> {
-    pub(super) cluster: &'a Arc<Cluster>,
+    pub(super) cluster: &'a Arc<Own>,
     pub(super) upstream: &'a Upstream,
     /// When the whole request has taken too long.
     pub(super) deadline: Option<Instant>,
@@ -74,11 +74,11 @@ impl UpstreamClient {
         &self,
         mut lent: Lent,
         mut request: Request<RequestBody>,
-        member: &Arc<Member>,
+        index: usize,
         to: To<'_>,
     ) -> Result<Response<UpstreamBody>, Failed> {
-        http2::spell(&mut request, lent.is_http2(), &member.endpoint);
-        let pending = member.begin();
+        http2::spell(&mut request, lent.is_http2(), &to.cluster.members[index].endpoint);
+        let pending = Pending::new(to.cluster, index);
         let progress = request.body().progress();
         let head_only = request.method() == Method::HEAD;
         let received = lent.received();
@@ -102,7 +102,7 @@ impl UpstreamClient {
             }
             Ok(response) => Ok(self.receive(response, lent, pending, to, head_only)),
             Err(mut error) => match error.take_message() {
-                Some(request) => Err(Failed::Unsent(Box::new(request), SendError::Broken(error.into_error()))),
+                Some(request) => Err(Failed::Unsent(Box::new(request), error.into_error())),
                 None if lent.received() == received => Err(Failed::of(error.into_error())),
                 None => Err(Failed::Final(SendError::Broken(error.into_error()))),
             },
@@ -126,12 +126,14 @@ impl UpstreamClient {
             lent,
             pool: Arc::clone(&self.pool),
             pending,
-            cluster: Arc::clone(to.cluster),
-            upstreams: Arc::clone(&self.upstreams),
             slot: None,
             keepalive: to.upstream.keepalive,
             reusable,
+            well: to.cluster.is_well(response.status()),
         };
+        if !loan.well {
+            loan.broke("status");
+        }
         response.map(|body| UpstreamBody::new(body, loan, to.upstream.timeouts.idle, to.deadline))
     }
 }

@@ -11,17 +11,14 @@ use super::cluster::Cluster;
 use super::connect::{Dialer, Purpose};
 use super::member::Member;
 use super::pool::{Fresh, Pool};
-use super::resolve::Resolve;
 use super::standing::Change;
-use super::{RequestBody, SendError, http2};
+use super::{RequestBody, SendError, Upstreams, http2};
 use crate::policy::{HealthCheck, Upstream};
-use crate::time::Clock;
 
 /// What a check needs.
 #[derive(Clone, Debug)]
 pub(super) struct Checker {
-    pub(super) resolver: Arc<dyn Resolve>,
-    pub(super) clock: Clock,
+    pub(super) upstreams: Arc<Upstreams>,
     /// In milliseconds of the registry's time.
     pub(super) now: u64,
 }
@@ -60,9 +57,10 @@ impl Checker {
         member: &Arc<Member>,
         rule: &HealthCheck,
     ) -> Result<StatusCode, SendError> {
-        let dialer = Dialer { cluster, resolver: &*self.resolver, timeouts: &upstream.timeouts, now: self.now };
+        let dialer =
+            Dialer { cluster, resolver: &*self.upstreams.resolver, timeouts: &upstream.timeouts, now: self.now };
         let fresh: Fresh = dialer.connect(member, Purpose::Requests).await?;
-        let mut lent = Pool::new(self.clock.clone()).lend(member, fresh, Duration::ZERO);
+        let mut lent = Pool::new(Arc::clone(&self.upstreams)).lend(member, fresh, Duration::ZERO);
         let mut request = Request::new(RequestBody::held_bytes(Bytes::new()));
         *request.uri_mut() = rule.path.clone().into();
         if let Ok(host) = HeaderValue::from_str(&member.endpoint.authority()) {

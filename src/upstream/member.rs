@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
 
+use super::pool::MAX_STREAMS;
 use super::resolve::Resolve;
 use super::standing::Standing;
 use crate::policy::Endpoint;
@@ -31,6 +32,8 @@ pub(super) struct Member {
     /// Requests that it has been given and has not answered to the end.
     pending: AtomicUsize,
     speaks: AtomicU8,
+    /// Requests that one connection in HTTP/2 may carry, as far as is known.
+    pub(super) streams: Arc<AtomicUsize>,
     /// Counts what makes older connections unfit for new requests: other addresses, other certificates.
     generation: AtomicU64,
     /// `None` until they were asked for, and always for a Unix socket.
@@ -59,6 +62,7 @@ impl Member {
             next_check: AtomicU64::new(0),
             pending: AtomicUsize::new(0),
             speaks: AtomicU8::new(Speaks::Unknown as u8),
+            streams: Arc::new(AtomicUsize::new(MAX_STREAMS)),
             generation: AtomicU64::new(0),
             addresses: ArcSwapOption::empty(),
             doubtful: AtomicBool::new(false),
@@ -99,10 +103,14 @@ impl Member {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Counts a request in, until the guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> Pending {
+    /// It has been given a request.
+    pub(super) fn begin(&self) {
         self.pending.fetch_add(1, Ordering::Relaxed);
-        Pending(Arc::clone(self))
+    }
+
+    /// One of its requests has come to its end.
+    pub(super) fn end(&self) {
+        self.pending.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The addresses to connect to, asked for if they are not known or in doubt. `now` is in milliseconds of the
@@ -162,21 +170,5 @@ impl Member {
             Endpoint::Tcp { host, .. } if host.parse::<IpAddr>().is_err() => Some(host),
             _ => None,
         }
-    }
-}
-
-/// A request that a member has been given.
-#[derive(Debug)]
-pub(super) struct Pending(Arc<Member>);
-
-impl Pending {
-    pub(super) fn member(&self) -> &Member {
-        &self.0
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        self.0.pending.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -38,9 +38,10 @@ pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use tls::check_tls;
 pub use upgrade::{Upgrade, UpgradedStream};
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
@@ -49,7 +50,7 @@ use crate::auth::Permit;
 use crate::limit::Admission;
 use crate::policy::Upstream;
 use breaker::Pass;
-use cluster::Cluster;
+use cluster::{Cluster, Own};
 use exchange::To;
 use pool::Pool;
 
@@ -77,6 +78,8 @@ pub enum SendError {
 pub struct UpstreamClient {
     upstreams: Arc<Upstreams>,
     pool: Arc<Pool>,
+    /// By the address of the policy's upstream, as in the registry. The lock is held for a look, by one worker.
+    own: Mutex<HashMap<usize, Arc<Own>>>,
     /// Whose turn it is among endpoints that are equally busy.
     turn: AtomicUsize,
 }
@@ -86,8 +89,8 @@ const TEND_EVERY: Duration = Duration::from_millis(500);
 
 impl UpstreamClient {
     pub fn new(upstreams: Arc<Upstreams>) -> Self {
-        let pool = Arc::new(Pool::new(upstreams.clock.clone()));
-        Self { upstreams, pool, turn: AtomicUsize::new(0) }
+        let pool = Arc::new(Pool::new(Arc::clone(&upstreams)));
+        Self { upstreams, pool, own: Mutex::default(), turn: AtomicUsize::new(0) }
     }
 
     /// Closes idle connections in time, and opens those that are to be ready. Runs on the worker until it is dropped.
@@ -96,6 +99,7 @@ impl UpstreamClient {
         loop {
             ticks.tick().await;
             self.pool.reap();
+            self.own().retain(|_, own| own.spec.strong_count() > 0);
             for cluster in self.upstreams.current().iter() {
                 self.warm(cluster).await;
             }
@@ -133,7 +137,7 @@ impl UpstreamClient {
     /// Asks the breaker, where there is one.
     fn pass(&self, cluster: &Cluster) -> Result<Option<Pass>, SendError> {
         let Some(breaker) = &cluster.breaker else { return Ok(None) };
-        breaker.pass(self.upstreams.millis(self.now())).map(Some).map_err(|wait| {
+        breaker.pass(self.upstreams.now_millis()).map(Some).map_err(|wait| {
             cluster.metrics.breaker_refused.inc();
             SendError::Unavailable(wait)
         })
@@ -146,12 +150,23 @@ impl UpstreamClient {
             Err(SendError::Request(_)) => return,
             Err(_) => true,
         };
-        if failed { pass.failed(self.upstreams.millis(self.now())) } else { pass.succeeded() }
+        if failed { pass.failed(self.upstreams.now_millis()) } else { pass.succeeded() }
     }
 
-    fn cluster(&self, upstream: &Arc<Upstream>) -> Result<Arc<Cluster>, SendError> {
+    fn cluster(&self, upstream: &Arc<Upstream>) -> Result<Arc<Own>, SendError> {
+        let mut own = self.own();
+        // A cluster that is held keeps the address from being given away.
+        if let Some(known) = own.get(&registry::address(upstream)) {
+            return Ok(Arc::clone(known));
+        }
         let unknown = || SendError::Unreachable(io::Error::other("the upstream is not of a policy in force"));
-        self.upstreams.find(upstream).ok_or_else(unknown)
+        let found = Arc::new(Own(self.upstreams.find(upstream).ok_or_else(unknown)?));
+        own.insert(registry::address(upstream), Arc::clone(&found));
+        Ok(found)
+    }
+
+    fn own(&self) -> MutexGuard<'_, HashMap<usize, Arc<Own>>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next_turn(&self) -> usize {

@@ -1,27 +1,27 @@
 //! Connections of one worker that can take a request: idle ones in HTTP/1.1, shared ones in HTTP/2.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use super::cluster::Cluster;
-use super::member::{Member, Pending};
+use super::cluster::Pending;
+use super::member::Member;
 use super::request_body::Wait;
 use super::socket::Socket;
+use super::standing::millis;
 use super::{RequestBody, Upstreams};
-use crate::time::Clock;
 
 /// Most idle connections that are kept for one endpoint. More were needed at once only in a burst.
 const MAX_IDLE: usize = 256;
 
 /// Most requests that share a connection; the service may allow fewer (RFC 9113 §5.1.2).
-const MAX_STREAMS: usize = 100;
+pub(super) const MAX_STREAMS: usize = 100;
 
 /// An HTTP/1.1 connection that is ready for a request, or will be when its last response has been read.
 #[derive(Debug)]
@@ -35,46 +35,82 @@ pub(super) struct Exclusive {
 #[derive(Debug)]
 pub(super) struct Multiplexed {
     pub(super) sender: http2::SendRequest<RequestBody>,
-    /// How many streams the service allows at the moment.
-    pub(super) allowed: Arc<AtomicUsize>,
+    pub(super) allowance: Arc<Allowance>,
     pub(super) generation: u64,
+}
+
+/// How many streams a service allows on one connection at the moment.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    streams: AtomicUsize,
+    /// What the endpoint last allowed: where the next connection begins, until it says otherwise.
+    last: Arc<AtomicUsize>,
+    /// Whether it was looked at since the service could first have said.
+    asked: AtomicBool,
+    ask: Notify,
+}
+
+impl Allowance {
+    pub(super) fn new(last: &Arc<AtomicUsize>) -> Self {
+        let (streams, last) = (AtomicUsize::new(last.load(Ordering::Relaxed)), Arc::clone(last));
+        Self { streams, last, asked: AtomicBool::new(false), ask: Notify::new() }
+    }
+
+    pub(super) fn set(&self, streams: usize) {
+        self.streams.store(streams, Ordering::Relaxed);
+        self.last.store(streams, Ordering::Relaxed);
+    }
+
+    /// Completes when it is to be looked at again.
+    pub(super) async fn asked(&self) {
+        self.ask.notified().await;
+    }
+
+    /// A request has been answered. Nothing tells when the first word of the service about it has come, but it has come
+    /// by now; later ones are found when requests are sent.
+    fn answered(&self) {
+        if !self.asked.swap(true, Ordering::Relaxed) {
+            self.ask.notify_one();
+        }
+    }
+
+    fn has_room(&self, streams: usize) -> bool {
+        streams < self.streams.load(Ordering::Relaxed).min(MAX_STREAMS)
+    }
 }
 
 /// How many requests a connection carries, and until when it is kept without any.
 #[derive(Debug)]
 struct Room {
     streams: AtomicUsize,
-    /// In milliseconds after `epoch`.
+    /// In milliseconds of the registry's time.
     until: AtomicU64,
     keepalive: Duration,
-    clock: Clock,
-    epoch: Instant,
+    upstreams: Arc<Upstreams>,
 }
 
 impl Room {
     fn rest(&self) {
-        let until = self.clock.now().monotonic + self.keepalive;
-        self.until.store(millis(until.saturating_duration_since(self.epoch)), Ordering::Relaxed);
+        self.until.store(self.upstreams.now_millis().saturating_add(millis(self.keepalive)), Ordering::Relaxed);
     }
 
     fn is_kept(&self, now: Instant) -> bool {
-        self.streams.load(Ordering::Relaxed) > 0
-            || self.until.load(Ordering::Relaxed) > millis(now.saturating_duration_since(self.epoch))
+        self.streams.load(Ordering::Relaxed) > 0 || self.until.load(Ordering::Relaxed) > self.upstreams.millis(now)
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// One request's place on a connection.
 #[derive(Debug)]
-pub(super) struct Seat(Arc<Room>);
+pub(super) struct Seat {
+    room: Arc<Room>,
+    allowance: Arc<Allowance>,
+}
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.rest();
-        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+        self.room.rest();
+        self.room.streams.fetch_sub(1, Ordering::Relaxed);
+        self.allowance.answered();
     }
 }
 
@@ -91,13 +127,13 @@ impl Shared {
     }
 
     fn has_room(&self) -> bool {
-        let allowed = self.connection.allowed.load(Ordering::Relaxed).min(MAX_STREAMS);
-        self.room.streams.load(Ordering::Relaxed) < allowed
+        self.connection.allowance.has_room(self.room.streams.load(Ordering::Relaxed))
     }
 
     fn lend(&self) -> Lent {
         self.room.streams.fetch_add(1, Ordering::Relaxed);
-        Lent::Stream { sender: self.connection.sender.clone(), _seat: Seat(Arc::clone(&self.room)) }
+        let seat = Seat { room: Arc::clone(&self.room), allowance: Arc::clone(&self.connection.allowance) };
+        Lent::Stream { sender: self.connection.sender.clone(), _seat: seat }
     }
 }
 
@@ -164,14 +200,12 @@ struct Lane {
 #[derive(Debug)]
 pub(super) struct Pool {
     lanes: Mutex<HashMap<u64, Lane>>,
-    clock: Clock,
-    epoch: Instant,
+    upstreams: Arc<Upstreams>,
 }
 
 impl Pool {
-    pub(super) fn new(clock: Clock) -> Self {
-        let epoch = clock.now().monotonic;
-        Self { lanes: Mutex::default(), clock, epoch }
+    pub(super) fn new(upstreams: Arc<Upstreams>) -> Self {
+        Self { lanes: Mutex::default(), upstreams }
     }
 
     /// A connection that is open, ready, young enough and still leads where the endpoint is: an HTTP/2 one that has
@@ -205,8 +239,7 @@ impl Pool {
                     streams: AtomicUsize::new(0),
                     until: AtomicU64::new(0),
                     keepalive,
-                    clock: self.clock.clone(),
-                    epoch: self.epoch,
+                    upstreams: Arc::clone(&self.upstreams),
                 };
                 let shared = Shared { connection, room: Arc::new(room) };
                 let lent = shared.lend();
@@ -232,7 +265,7 @@ impl Pool {
 
     /// Drops what is too old or closed, and endpoints without connections.
     pub(super) fn reap(&self) {
-        let now = self.clock.now().monotonic;
+        let now = self.upstreams.now();
         self.lock().retain(|_, lane| {
             lane.idle.retain(|idle| idle.until > now && !idle.connection.sender.is_closed());
             lane.shared.retain(|shared| !shared.connection.sender.is_closed() && shared.room.is_kept(now));
@@ -245,7 +278,7 @@ impl Pool {
         if connection.sender.is_closed() {
             return;
         }
-        let until = self.clock.now().monotonic + keepalive;
+        let until = self.upstreams.now() + keepalive;
         let mut lanes = self.lock();
         let lane = lanes.entry(member.id).or_default();
         if lane.idle.len() < MAX_IDLE {
@@ -264,18 +297,21 @@ pub(super) struct Loan {
     pub(super) lent: Lent,
     pub(super) pool: Arc<Pool>,
     pub(super) pending: Pending,
-    pub(super) cluster: Arc<Cluster>,
-    pub(super) upstreams: Arc<Upstreams>,
     /// The request's place among those that the service is given at once.
     pub(super) slot: Option<OwnedSemaphorePermit>,
     pub(super) keepalive: Duration,
     /// Whether another request may follow on it.
     pub(super) reusable: bool,
+    /// Whether the endpoint has done well if the response comes to its end.
+    pub(super) well: bool,
 }
 
 impl Loan {
     /// The response has come to its end.
     pub(super) fn finish(self) {
+        if self.well {
+            self.pending.member().standing.succeeded();
+        }
         if let (Lent::Exclusive(connection), true) = (self.lent, self.reusable) {
             self.pool.put(self.pending.member(), connection, self.keepalive);
         }
@@ -283,13 +319,12 @@ impl Loan {
 
     /// The response has broken off. `why` is a label.
     pub(super) fn broke(&self, why: &'static str) {
-        let now = self.upstreams.millis(self.upstreams.clock.now().monotonic);
-        self.cluster.failed(self.pending.member(), now, why);
+        self.pending.cluster().failed(self.pending.member(), self.pool.upstreams.now_millis(), why);
     }
 
     /// The wait for the next piece of the response took too long.
     pub(super) fn stalled(&self, wait: Wait) {
-        self.cluster.metrics.timed_out(wait.as_str());
+        self.pending.cluster().metrics.timed_out(wait.as_str());
         self.broke("timeout");
     }
 }

@@ -45,7 +45,7 @@ pub struct Upstreams {
     next_member: AtomicU64,
     pub(super) resolver: Arc<dyn Resolve>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) clock: Clock,
+    clock: Clock,
     epoch: Instant,
 }
 
@@ -165,9 +165,18 @@ impl Upstreams {
         })
     }
 
-    /// The state of an upstream; `None` for one that was never adopted.
+    /// The state of an upstream; `None` for one that was never adopted. Workers keep what they found.
     pub(super) fn find(&self, upstream: &Arc<Upstream>) -> Option<Arc<Cluster>> {
         self.clusters.load().get(&address(upstream)).cloned()
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.clock.now().monotonic
+    }
+
+    /// The present in milliseconds since this was made.
+    pub(super) fn now_millis(&self) -> u64 {
+        self.millis(self.now())
     }
 
     /// A moment in milliseconds since this was made.
@@ -211,7 +220,7 @@ impl Upstreams {
     }
 
     fn look_after(&self, cluster: &Arc<Cluster>, errands: &mut JoinSet<()>) {
-        let now = self.millis(self.clock.now().monotonic);
+        let now = self.now_millis();
         cluster.tell(now);
         if cluster.tls.is_some() {
             let cluster = Arc::clone(cluster);
@@ -232,20 +241,20 @@ impl Upstreams {
         }
     }
 
-    fn check(&self, cluster: &Arc<Cluster>, errands: &mut JoinSet<()>) {
+    fn check(self: &Arc<Self>, cluster: &Arc<Cluster>, errands: &mut JoinSet<()>) {
         let Some(upstream) = cluster.spec.upgrade() else { return };
         let Some(rule) = &upstream.health else { return };
-        let now = self.millis(self.clock.now().monotonic);
+        let now = self.now_millis();
         // None begins before the one before it has ended.
         let pace = millis(rule.interval.max(rule.timeout));
         for member in cluster.members.iter().filter(|member| member.is_due_for_check(now, pace)) {
-            let checker = Checker { resolver: Arc::clone(&self.resolver), clock: self.clock.clone(), now };
+            let checker = Checker { upstreams: Arc::clone(self), now };
             errands.spawn(checker.check(Arc::clone(cluster), Arc::clone(&upstream), Arc::clone(member)));
         }
     }
 }
 
-fn address(upstream: &Arc<Upstream>) -> usize {
+pub(super) fn address(upstream: &Arc<Upstream>) -> usize {
     Arc::as_ptr(upstream).addr()
 }
 

@@ -7,10 +7,9 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
 use super::attempts::OTHERS;
-use super::cluster::Tried;
+use super::cluster::{Pending, Tried};
 use super::connect::Purpose;
 use super::exchange::To;
-use super::member::Pending;
 use super::pool::Lent;
 use super::request_body::Wait;
 use super::{RequestBody, SendError, UpstreamBody, UpstreamClient};
@@ -64,38 +63,40 @@ impl UpstreamClient {
     ) -> Result<(Response<Incoming>, Lent, Pending), SendError> {
         let To { cluster, upstream, .. } = to;
         let mut tried = Tried::default();
-        let (mut lent, member) = loop {
+        let (mut lent, index) = loop {
             let now = self.now();
             let millis = self.upstreams.millis(now);
             let index = cluster.choose(millis, self.next_turn(), tried);
             let member = &cluster.members[index];
             cluster.metrics.new.inc();
             match self.dialer(cluster, upstream, now).connect(member, Purpose::Http1).await {
-                Ok(fresh) => break (self.pool.lend(member, fresh, upstream.keepalive), member),
+                Ok(fresh) => break (self.pool.lend(member, fresh, upstream.keepalive), index),
                 Err(error) => {
-                    cluster.failed(member, self.upstreams.millis(self.now()), "connect");
-                    tried.add(index);
+                    cluster.failed(member, self.upstreams.now_millis(), "connect");
+                    tried = tried.with(index);
                     if tried.count() > OTHERS || !cluster.has_other(millis, tried) {
                         return Err(error);
                     }
                 }
             }
         };
-        let pending = member.begin();
+        let pending = Pending::new(cluster, index);
         let head = tokio::time::timeout(upstream.timeouts.first_byte, lent.send(request)).await;
-        let now = self.upstreams.millis(self.now());
+        let now = self.upstreams.now_millis();
         match head {
             Ok(Ok(response)) => {
-                cluster.answered(member, response.status(), now);
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    pending.member().standing.succeeded();
+                }
                 Ok((response, lent, pending))
             }
             Ok(Err(error)) => {
-                cluster.failed(member, now, "closed");
+                cluster.failed(pending.member(), now, "closed");
                 Err(SendError::Broken(error.into_error()))
             }
             Err(_) => {
                 cluster.metrics.timed_out(Wait::FirstByte.as_str());
-                cluster.failed(member, now, "timeout");
+                cluster.failed(pending.member(), now, "timeout");
                 Err(SendError::Timeout)
             }
         }

@@ -364,7 +364,7 @@ async fn connections_are_ready_before_anybody_asks() {
     let proxy = Proxy::builder_to(origin.address).upstream(&options).config(PUBLIC).start().await;
     within("the connections", async {
         while origin.connections() < 2 {
-            opened.notified().await
+            opened.notified().await;
         }
     })
     .await;
@@ -373,4 +373,106 @@ async fn connections_are_ready_before_anybody_asks() {
     assert_eq!(proxy.get("/a").send().await.status, 200);
     assert_eq!(origin.connections(), 2);
     assert_eq!(proxy.metric(r#"keyward_upstream_requests_total{connection="reused",upstream="ai"}"#).await, 1.0);
+}
+
+/// A service in HTTP/2 that refuses the first `refusals` requests, and says goodbye after each one that it answers.
+async fn http2_service(refusals: usize, says_goodbye: bool) -> (Origin, Arc<AtomicUsize>) {
+    let (left, answered) = (Arc::new(AtomicUsize::new(refusals)), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&answered);
+    let origin = Origin::raw(move |stream| {
+        let (left, count) = (Arc::clone(&left), Arc::clone(&count));
+        async move {
+            let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+                    respond.send_reset(h2::Reason::REFUSED_STREAM);
+                    continue;
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+                let head = http::Response::builder().header("content-length", 2).body(()).expect("a response");
+                let mut body = respond.send_response(head, false).expect("the client is there");
+                body.send_data(bytes::Bytes::from_static(b"ok"), true).expect("the client is there");
+                if says_goodbye {
+                    connection.graceful_shutdown();
+                }
+            }
+        }
+    })
+    .await;
+    (origin, answered)
+}
+
+#[tokio::test]
+async fn what_a_service_has_not_begun_with_is_sent_again_whatever_it_is() {
+    let (origin, answered) = http2_service(2, false).await;
+    let proxy = before(&[&origin], "http2: true").await;
+    assert_eq!(proxy.get("/a").send().await.status, 200);
+    assert_eq!(proxy.metric(r#"keyward_upstream_requests_total{connection="resent",upstream="ai"}"#).await, 2.0);
+    assert_eq!((answered.load(Ordering::SeqCst), origin.connections()), (1, 1));
+
+    // A service that says goodbye after each answer: requests that come at the same moment are lost by nobody.
+    let (origin, answered) = http2_service(0, true).await;
+    let held = "
+defaults: {upstream: ai}
+routes: [{id: all, path: /**, public: true}]
+";
+    let options = format!("{}, http2: true", endpoints(&[&origin]));
+    let proxy = Proxy::builder_to(origin.address).upstream(&options).config(held).start().await;
+    for _ in 0..10 {
+        let posts: Vec<_> = (0..4)
+            .map(|_| {
+                let post = proxy.post("/a").json("{}");
+                tokio::spawn(async move { post.send().await.status })
+            })
+            .collect();
+        for post in posts {
+            assert_eq!(post.await.expect("a client"), 200);
+        }
+    }
+    assert_eq!(answered.load(Ordering::SeqCst), 40, "each was answered once");
+}
+
+#[tokio::test]
+async fn requests_share_a_connection_in_http2_as_far_as_the_service_allows() {
+    let held = Arc::new(tokio::sync::Semaphore::new(0));
+    let (arrived, waiting) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&held));
+    let count = Arc::clone(&arrived);
+    let origin = Origin::raw(move |stream| {
+        let (count, waiting) = (Arc::clone(&count), Arc::clone(&waiting));
+        async move {
+            let mut server = h2::server::Builder::new();
+            let shaken = server.max_concurrent_streams(2).handshake::<_, bytes::Bytes>(stream).await;
+            let mut connection = shaken.expect("HTTP/2");
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let waiting = Arc::clone(&waiting);
+                tokio::spawn(async move {
+                    waiting.acquire().await.expect("open").forget();
+                    // Its client may have gone.
+                    let _ = respond.send_response(http::Response::new(()), true);
+                });
+            }
+        }
+    })
+    .await;
+    let options = format!("{}, http2: true", endpoints(&[&origin]));
+    let proxy = Proxy::builder_to(origin.address).upstream(&options).config(PUBLIC).start().await;
+    let ask = || {
+        let get = proxy.get("/a");
+        tokio::spawn(async move { get.send().await.status })
+    };
+    held.add_permits(1);
+    assert_eq!(ask().await.expect("a client"), 200);
+    let open: Vec<_> = (0..6).map(|_| ask()).collect();
+    within("six requests at once", async {
+        while arrived.load(Ordering::SeqCst) < 7 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(origin.connections(), 3, "two on each");
+    held.add_permits(6);
+    for request in open {
+        assert_eq!(request.await.expect("a client"), 200);
+    }
 }

@@ -8,7 +8,10 @@ use super::*;
 use crate::config::{
     AdminSpec, CacheSpec, Credentials, Process, StorePlace, StoreSpec, UsageOutput, VerifierSpec, route_table, summary,
 };
-use crate::policy::{Access, BodyClass, ErrorFormat, Matched, Place, Route, Scopes, Subject, Unscannable};
+use crate::policy::{
+    Access, BodyClass, Breaker, Concurrency, Ejection, ErrorFormat, Http2, Matched, Place, Retries, Route, Scopes,
+    Subject, Unscannable,
+};
 use crate::scan::{Action, BinaryParts};
 
 fn store(process: &Process) -> &StoreSpec {
@@ -405,4 +408,48 @@ routes:
     ] {
         assert!(table.contains(line), "{line}\n{table}");
     }
+}
+
+#[test]
+fn what_happens_when_an_upstream_fails() {
+    let compiled = valid(
+        "
+upstreams:
+  ai:
+    endpoints: [\"https://[::1]\", unix:app.sock, HTTP://b/]
+    http2: true
+    timeouts: {total: 10m}
+    warm: 3
+    resolve: 5s
+    max_concurrent: 7
+    queue: {max: 0, wait: 2s}
+    eject: {failures: 2, for: 1s, max_for: 9s, max_share: 34, server_errors: true}
+    breaker: {failures: 4, for: 3s, server_errors: true}
+    retries: {attempts: 1, budget: 50, backoff: 10ms}
+    health: {path: \"/healthz?a=b\", interval: 1s, timeout: 500ms, healthy: 1, unhealthy: 9}
+",
+    );
+    let upstream = &route(&compiled).upstream;
+    let endpoints: Vec<String> = upstream.endpoints.iter().map(ToString::to_string).collect();
+    assert_eq!(endpoints, ["https://[::1]:443", "unix:/etc/keyward/app.sock", "http://b:80"]);
+    assert_eq!(upstream.authority(), "[::1]:443");
+    let seconds = Duration::from_secs;
+    assert_eq!((upstream.http2, upstream.warm, upstream.resolve), (Http2::Always, 3, seconds(5)));
+    assert_eq!(upstream.timeouts.total, Some(seconds(600)));
+    assert_eq!(upstream.max_concurrent, Some(Concurrency { max: 7, queue: 0, wait: seconds(2) }));
+    let eject = Ejection { failures: 2, time: seconds(1), max_time: seconds(9), max_share: 34, server_errors: true };
+    assert_eq!(upstream.eject, Some(eject));
+    assert_eq!(upstream.breaker, Some(Breaker { failures: 4, time: seconds(3), server_errors: true }));
+    let backoff = Duration::from_millis(10);
+    assert_eq!(upstream.retries, Some(Retries { attempts: 1, budget: 50, backoff }));
+    let health = upstream.health.as_ref().expect("checks");
+    assert_eq!((health.path.as_str(), health.interval, health.timeout), ("/healthz?a=b", seconds(1), backoff * 50));
+    assert_eq!((health.healthy, health.unhealthy), (1, 9));
+
+    let compiled = valid("");
+    let upstream = &route(&compiled).upstream;
+    assert_eq!((upstream.http2, upstream.warm, upstream.max_concurrent), (Http2::Auto, 0, None));
+    assert_eq!((upstream.breaker, upstream.retries, &upstream.health), (None, None, &None));
+    assert_eq!(upstream.eject.map(|eject| (eject.failures, eject.max_share)), Some((5, 50)));
+    assert_eq!(route(&valid("upstreams: {ai: {endpoints: http://a, eject: off}}")).upstream.eject, None);
 }

@@ -40,8 +40,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] = [Self::Http1, Self::Https, Self::Http2, Self::H2c, Self::Unix];
-
     fn is_tls(self) -> bool {
         matches!(self, Self::Https | Self::Http2)
     }
