@@ -26,7 +26,7 @@ const REQUEST: [super::Row; 8] = [
     ("views", VIEWS, "In what other ways texts are read"),
 ];
 
-pub(super) const SECTIONS: &[Described] = &[
+pub(in crate::config) const SECTIONS: &[Described] = &[
     Described {
         path: "",
         required: &[],
