@@ -45,6 +45,10 @@ pub struct ConnectionLimits {
     pub timed_out: ClientTimeouts,
 }
 
+/// Beyond the head of a request, what is read of its body at once. No budget counts it, and there may be thousands of
+/// connections; hyper's own bound is 400 KiB.
+const READ_AHEAD: usize = 8 * 1024;
+
 /// Who has connected before the end may still send a request.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
@@ -163,6 +167,7 @@ async fn serve_http1(
         .header_read_timeout(limits.header_timeout)
         .max_header_size(limits.max_header_bytes)
         .max_headers(limits.max_headers)
+        .max_buf_size(limits.max_header_bytes + READ_AHEAD)
         .serve_connection(TokioIo::new(Patient::new(io, &limits)), service);
     let ended = tokio::select! {
         // First, because a connection that has not been polled would be closed with its request unread.

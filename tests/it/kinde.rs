@@ -30,7 +30,8 @@ pub struct Case {
     pub kinde: Kinde,
     pub proxy: Proxy,
     pub origin: Origin,
-    _files: TempDir,
+    /// With `client-secret`.
+    pub files: TempDir,
 }
 
 /// `kinde_keys` and `more_keys` are further lines of `keys.kinde` and `keys`.
@@ -44,7 +45,7 @@ pub async fn case(kinde: Kinde, kinde_keys: &str, more_keys: &str) -> Case {
     let origin = Origin::json("{}").await;
     let builder = Proxy::builder(&origin).base("keys: {store: {url: 'sqlite://keys.db'}}", &keys);
     let proxy = builder.config(ROUTES).manual_clock().start().await;
-    let case = Case { kinde, proxy, origin, _files: files };
+    let case = Case { kinde, proxy, origin, files };
     // What the proxy asks of its own at its start is over.
     let settled = async { while case.verifier_detail().await.is_some_and(|why| why.contains("not answered yet")) {} };
     within("the canary", settled).await;

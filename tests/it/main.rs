@@ -27,6 +27,7 @@ mod keys_running;
 mod kinde;
 mod kinde_cache;
 mod kinde_list;
+mod kinde_secret;
 mod kinde_way;
 mod large;
 mod layering;

@@ -99,6 +99,7 @@ class Load:
     def client(self, path):
         connection = None
         while not self.ended.is_set():
+            reused = connection is not None
             connection = connection or self.service.connect()
             try:
                 connection.request("POST", path, json.dumps({"message": "hello"}), self.headers)
@@ -106,7 +107,7 @@ class Load:
                 closes = answer.will_close or answer.getheader("Connection") == "close"
                 told = self.judge(path, answer.status, answer.read().decode())
             except (OSError, http.client.HTTPException) as error:
-                told, closes = f"{type(error).__name__}: {error}", True
+                told, closes = f"{type(error).__name__}{' of a connection used before' * reused}: {error}", True
             if closes:
                 connection.close()
                 connection = None

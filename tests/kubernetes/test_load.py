@@ -55,7 +55,8 @@ class UnderLoad(PodTest):
         self.assertGreater(min(seen["first"], seen["second"]), 50)
 
     def test_a_stop_cuts_no_answer(self):
-        pod = self.pod()
+        # Not as a sidecar: its service goes on.
+        pod = self.pod(change=lambda text: text.replace("shutdown: {", "shutdown: {delay: 1s, "))
         pod.await_ready()
         service, keyward = Service(), pod.container("keyward")
         service.add(pod)
@@ -64,10 +65,14 @@ class UnderLoad(PodTest):
             keyward.signal(signal.SIGTERM)
             self.assertTrue(keyward.ended.wait(40))
         took = pod.at("keyward ended") - pod.at("keyward gets SIGTERM")
-        # There is no other Pod to go to: who comes later finds nobody.
-        refused = [told for *_, told in load.failures if told.startswith(("ConnectionRefusedError", "ConnectionResetError"))]
-        print(f"  SIGTERM under load: {load.counts}, ended after {took:.2f} s, {len(refused)} came too late")
-        self.assertEqual([failure for failure in load.failures if failure[2] not in refused], [])
+        # There is no other Pod to go to: who comes later finds nobody. And whoever was told nothing of the end, because the
+        # head of its stream had left before, may find its connection closed between two requests, as any may be.
+        late = ("ConnectionRefusedError", "RemoteDisconnected of a connection used before")
+        lost = [failure for failure in load.failures if not failure[2].startswith(late)]
+        closed = [failure for failure in load.failures if failure[2].startswith(late[1])]
+        print(f"  SIGTERM under load: {load.counts}, ended after {took:.2f} s, {len(closed)} found their connection closed")
+        self.assertEqual(lost, [])
+        self.assertLessEqual(len(closed), 4, "no more than there are streams")
         self.assertEqual(keyward.code(), 0)
 
     def test_64_mib_are_enough_for_256_connections_with_bodies_of_1_mib(self):
@@ -93,7 +98,10 @@ class UnderLoad(PodTest):
             for _ in range(3):
                 reader, writer = await asyncio.open_connection(pod.ip, 8080)
                 writer.write(head + body)
-                status = int((await asyncio.wait_for(reader.readline(), 60)).split()[1])
+                try:
+                    status = int((await asyncio.wait_for(reader.readline(), 60)).split()[1])
+                except (OSError, IndexError) as error:
+                    status = type(error).__name__
                 writer.close()
                 counts[status] = counts.get(status, 0) + 1
 
@@ -102,13 +110,14 @@ class UnderLoad(PodTest):
 
         begun = time.monotonic()
         asyncio.run(all_clients())
-        took, peak = time.monotonic() - begun, resident(keyward.pid, "VmHWM")
+        took = time.monotonic() - begun
+        self.assertTrue(keyward.running(), f"{counts} {keyward.logs()[-2000:]}")
+        peak = resident(keyward.pid, "VmHWM")
         until(lambda: metric(pod, "keyward_held_bytes") == 0)
         print(
             f"  64 MiB, 256 connections, 1 MiB bodies: {counts} in {took:.1f} s; resident {idle:.1f} MiB idle, "
             f"{peak:.1f} MiB at most, {resident(keyward.pid, 'VmRSS'):.1f} MiB after"
         )
-        self.assertTrue(keyward.running(), keyward.logs()[-2000:])
         self.assertLessEqual(set(counts), {200, 503}, counts)
         self.assertGreater(counts[200], 0)
 
