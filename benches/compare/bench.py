@@ -185,9 +185,8 @@ class Comparison:
             return {"cannot": "this build has no option for the number of workers"}
         found = {}
         cores = {PROXY_CORE, LOAD_CORE} if os.cpu_count() < 4 else {PROXY_CORE, 2}
-        store = self.work.directory / "keyward" / "keys.db"
         twins = [
-            (count, keyward.peer(self.work, binary, store, "usage record", f"{count} workers", "html", workers=count))
+            (count, keyward.peer(self.work, binary, self.work.store, "usage record", f"{count} workers", "html", workers=count))
             for count in (1, 2)
         ]
         for count, peer in twins:
@@ -246,7 +245,7 @@ def versions(chosen, nginx_binary):
     envoy_version = re.search(r"/(\d+\.\d+\.\d+)/", said)
     return {
         "Keyward": first_line([chosen.keyward, "--version"]),
-        "commit": first_line(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]),
+        "commit": first_line(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]),
         "nginx": first_line([nginx_binary, "-v"]).partition("/")[2],
         "ModSecurity": package("libmodsecurity3"),
         "HAProxy": first_line([shutil.which("haproxy") or "/usr/sbin/haproxy", "-v"]).split()[2],

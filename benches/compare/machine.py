@@ -26,13 +26,14 @@ def free_port():
 
 def run(command, core=LOAD_CORE, timeout=120, **options):
     """Runs a command on a core to its end; what it printed."""
+    command = [str(argument) for argument in command]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=timeout, preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         check=False, **options,
     )
     if done.returncode != 0:
         said = (done.stdout + done.stderr).strip()
-        raise Failure(f"{' '.join(map(str, command))}: exit code {done.returncode}\n{said[-4000:]}")
+        raise Failure(f"{' '.join(command)}: exit code {done.returncode}\n{said[-4000:]}")
     return done.stdout
 
 

@@ -58,6 +58,8 @@ class Work:
         self.keys = [f"bench-{secrets.token_hex(16)}" for _ in range(KEYS)]
         # The last one is asked with by nobody but the checks.
         self.spare_key = self.keys[-1]
+        # Of all Keywards.
+        self.store = self.directory / "keyward" / "keys.db"
         self.keys_file = self.write("keys", "\n".join(self.keys[:-1]))
         self.one_key_file = self.write("one-key", self.keys[0])
         self.bodies = {
@@ -101,10 +103,11 @@ class Work:
         ])
         return cert, key
 
-    def key_list(self):
-        """What `keyward keys import` reads."""
+    def key_list(self, number=KEYS):
+        """What `keyward keys import` reads: so many keys, among them the first ones of ours."""
         lines = ["sha256,name,org_code,user_id,scopes"]
-        for n, key in enumerate(self.keys):
+        more = (f"bench-more-{n:020}" for n in range(number - KEYS))
+        for n, key in enumerate([*self.keys[: min(number, KEYS) - 1], self.spare_key, *more]):
             digest = hashlib.sha256(key.encode()).hexdigest()
             lines.append(f"{digest},bench {n},{self.org(n)},{self.user(n)},{SCOPE}")
         return "\n".join(lines) + "\n"

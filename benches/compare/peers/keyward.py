@@ -24,16 +24,20 @@ ALL = TITLES["usage record"]
 ALL_SEED = "Keyward, all stages (`seed`)"
 
 
+def store(work, binary):
+    """A store with all keys, for every Keyward of a run."""
+    listed = work.write("keyward/keys.csv", work.key_list())
+    made = json.dumps(configuration(work, "usage record", work.store, {"plain": 0}, "html"))
+    run([binary, "keys", "import", "--config", work.write("keyward/make.yaml", made), listed])
+
+
 def peers(work, binary):
-    work.write("keyward/keys.csv", work.key_list())
-    store = work.directory / "keyward" / "keys.db"
-    made = work.write("keyward/make.yaml", json.dumps(configuration(work, "usage record", store, {"plain": 0}, "html")))
-    run([binary, "keys", "import", "--config", made, work.directory / "keyward" / "keys.csv"])
-    all_of_them = [peer(work, binary, store, stage, TITLES[stage], "html") for stage in STAGES]
-    all_of_them.append(peer(work, binary, store, "usage record", ALL_SEED, "seed"))
+    store(work, binary)
+    all_of_them = [peer(work, binary, work.store, stage, TITLES[stage], "html") for stage in STAGES]
+    all_of_them.append(peer(work, binary, work.store, "usage record", ALL_SEED, "seed"))
     # TLS is for all of a process's listeners, so it needs processes of its own.
     for twin, stage in ((TITLES["proxy"], "proxy"), (ALL, "usage record")):
-        all_of_them.append(peer(work, binary, store, stage, twin, "html", tls=True))
+        all_of_them.append(peer(work, binary, work.store, stage, twin, "html", tls=True))
     return all_of_them
 
 

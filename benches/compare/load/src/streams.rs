@@ -13,6 +13,9 @@ use crate::rate::percentile;
 /// cheaper for everybody.
 const SPREAD: Duration = Duration::from_millis(10);
 
+/// Long enough for a proxy under valgrind to be idle again.
+const REST: Duration = Duration::from_millis(5);
+
 struct Seen {
     events: usize,
     first: Duration,
@@ -80,6 +83,8 @@ pub fn stepped(options: &Options) -> io::Result<()> {
             ends.read(piece);
             while told < ends.events {
                 told += 1;
+                // The proxy looks once more whether there is more, and is to find nothing.
+                thread::sleep(REST);
                 // One that is lost is missed by the service, which gives up after a while.
                 let _ = socket.send(&[]);
             }
