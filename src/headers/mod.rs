@@ -7,10 +7,12 @@
 //! Invariant: names are compared ignoring case and `-` versus `_`, because WSGI folds both into one variable.
 
 mod hop;
+mod number;
 mod provenance;
 mod trusted;
 
 pub use hop::{join_cookies, remove_hop_by_hop};
+pub use number::push_number;
 pub use provenance::{Provenance, Scheme};
 pub use trusted::{
     NameClass, classify, echo_identity, names, remove_trusted, remove_underscored, stamp_identity, strip_response,
