@@ -2,38 +2,42 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::trusted::remove_where;
+
 /// Always hop-by-hop, named by `Connection` or not. `Expect` is here because Keyward answers it itself.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::EXPECT,
-];
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "expect"
+    )
+}
 
 /// Removes hop-by-hop fields and every field that any `Connection` line names.
 ///
 /// `Host` survives being named: without it the message would change its target, not its connection.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-            .filter(|name| *name != header::HOST)
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-    }
-    for name in HOP_BY_HOP {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        // What nearly every peer says names nothing that would stay.
+        .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive"))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .filter(|name| *name != header::HOST)
+        .collect();
+    for name in named {
         headers.remove(name);
     }
+    remove_where(headers, is_hop_by_hop);
 }
 
 /// Joins the pieces that HTTP/2 may split cookies into (RFC 9113 §8.2.3): a service of HTTP/1.1 expects one field, and
@@ -75,6 +79,11 @@ mod tests {
             ("te", "trailers"),
             ("upgrade", "h2c"),
             ("transfer-encoding", "chunked"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic YTpi"),
+            ("trailer", "x-sum"),
+            ("expect", "100-continue"),
         ] {
             headers.append(name, value.parse().expect("a header value"));
         }

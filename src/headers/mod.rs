@@ -7,11 +7,13 @@
 //! Invariant: names are compared ignoring case and `-` versus `_`, because WSGI folds both into one variable.
 
 mod hop;
+mod number;
 mod provenance;
 mod trailers;
 mod trusted;
 
 pub use hop::{join_cookies, remove_hop_by_hop};
+pub use number::push_number;
 pub use provenance::{Provenance, Scheme};
 pub use trailers::{Announced, Way, keep_listed};
 pub use trusted::{

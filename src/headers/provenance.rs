@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use super::names;
+use super::{names, push_number};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -71,18 +71,24 @@ impl Provenance {
 
     /// Writes `X-Forwarded-For`, `-Proto`, `-Host`, `X-Real-IP` and `Forwarded` (RFC 7239) for the service.
     pub fn stamp(&self, headers: &mut HeaderMap) {
-        let mut for_list = String::new();
-        let mut forwarded = String::new();
+        let mut for_list = String::with_capacity(LONGEST_IPV4 * self.chain.len());
+        let mut forwarded = String::with_capacity(2 * LONGEST_IPV4 * self.chain.len() + ";proto=https".len());
         for address in &self.chain {
-            let separator = if for_list.is_empty() { "" } else { ", " };
-            // Writing to a string cannot fail.
-            let _ = write!(for_list, "{separator}{address}");
-            let _ = match address {
-                IpAddr::V4(address) => write!(forwarded, "{separator}for={address}"),
-                IpAddr::V6(address) => write!(forwarded, "{separator}for=\"[{address}]\""),
-            };
+            if !for_list.is_empty() {
+                for_list.push_str(", ");
+                forwarded.push_str(", ");
+            }
+            let from = for_list.len();
+            push_address(&mut for_list, *address);
+            let (open, close) = if address.is_ipv4() { ("for=", "") } else { ("for=\"[", "]\"") };
+            forwarded.push_str(open);
+            forwarded.push_str(&for_list[from..]);
+            forwarded.push_str(close);
         }
-        let _ = write!(forwarded, ";proto={}", self.scheme.as_str());
+        forwarded.push_str(";proto=");
+        forwarded.push_str(self.scheme.as_str());
+        let mut client = String::with_capacity(LONGEST_IPV4);
+        push_address(&mut client, self.client);
         let mut set = |name: HeaderName, text: &str| {
             if let Ok(value) = HeaderValue::from_str(text) {
                 headers.insert(name, value);
@@ -90,12 +96,31 @@ impl Provenance {
         };
         set(FORWARDED_FOR, &for_list);
         set(header::FORWARDED, &forwarded);
-        set(REAL_IP, &self.client.to_string());
+        set(REAL_IP, &client);
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(self.scheme.as_str()));
         // Without a trusted peer's word it is the host that the route was found by.
         if let Some(host) = self.host.as_ref().or_else(|| headers.get(header::HOST)).cloned() {
             headers.insert(FORWARDED_HOST, host);
         }
+    }
+}
+
+/// With its separator.
+const LONGEST_IPV4: usize = "255.255.255.255, ".len();
+
+/// As `Display` writes it, which pads and counts on the way and takes many times as long.
+fn push_address(text: &mut String, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            for (n, octet) in address.octets().into_iter().enumerate() {
+                if n > 0 {
+                    text.push('.');
+                }
+                push_number(text, octet.into());
+            }
+        }
+        // Writing to a string cannot fail.
+        IpAddr::V6(address) => drop(write!(text, "{address}")),
     }
 }
 

@@ -139,12 +139,14 @@ pub fn remove_underscored(headers: &mut HeaderMap, allowed: &[HeaderName]) {
 
 /// Takes from a response what a client would take for Keyward's word.
 pub fn strip_response(headers: &mut HeaderMap) {
-    remove_where(headers, |name| {
-        classify(name) == NameClass::Identity || name.replace('_', "-") == names::REQUEST_ID.as_str()
-    });
+    let is_request_id = |name: &str| {
+        let folded = name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
+        folded.eq(names::REQUEST_ID.as_str().bytes())
+    };
+    remove_where(headers, |name| classify(name) == NameClass::Identity || is_request_id(name));
 }
 
-fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+pub(super) fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
     let found: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
     for name in found {
         headers.remove(name);

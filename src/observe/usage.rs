@@ -23,6 +23,10 @@ const QUEUE: usize = 65_536;
 /// Larger than any line: the path is cut before it gets here, and everything else is short.
 const BUFFER: usize = 64 * 1024;
 
+/// How long the writer gathers records after it has written some. To wake a thread and to write a line costs more than
+/// to make one: under load it is done fifty times a second instead of for every request.
+const GATHER: Duration = Duration::from_millis(20);
+
 /// How long the writer waits before it tries again what could not be written.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -175,16 +179,24 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, mut queue: mpsc::Receiver<UsageRecord>) {
+        let mut line = Vec::new();
         while let Some(record) = queue.blocking_recv() {
             if self.reopen.swap(false, Ordering::Relaxed) {
                 self.reopen_output();
             }
+            line.clear();
             // A record holds numbers and strings only; it always serializes.
-            let Ok(mut line) = serde_json::to_vec(&record) else { continue };
+            if serde_json::to_writer(&mut line, &record).is_err() {
+                continue;
+            }
             line.push(b'\n');
             self.insist(|out| out.write_all(&line));
             if queue.is_empty() {
                 self.insist(Write::flush);
+                // Who sends meanwhile wakes nobody. A record that comes alone has left by now.
+                if !queue.is_closed() {
+                    std::thread::sleep(GATHER);
+                }
             }
         }
         self.insist_once_more();

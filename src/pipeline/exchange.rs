@@ -209,7 +209,7 @@ impl Exchange {
     }
 
     fn elapsed(&self) -> Duration {
-        self.clock.now().monotonic.saturating_duration_since(self.started.monotonic)
+        self.clock.monotonic().saturating_duration_since(self.started.monotonic)
     }
 
     fn warn_if_slow(&self, duration: Duration) {

@@ -362,7 +362,7 @@ impl Pipeline {
             .chain(own)
             .map(|limit| Charge { limit: Arc::clone(limit), owner: owner(limit.by, route, principal, client) })
             .collect();
-        self.limiter.admit(&charges, self.clock.now().monotonic).map_err(Refusal::RateLimited)
+        self.limiter.admit(&charges, self.clock.monotonic()).map_err(Refusal::RateLimited)
     }
 
     fn charge_key(&self, limits: &[Arc<Limit>], principal: &Principal) -> Result<(), Refusal> {
@@ -372,7 +372,7 @@ impl Pipeline {
             .chain(principal.terms.limit())
             .map(|limit| Charge { limit: Arc::clone(limit), owner: BucketOwner::Key(Arc::clone(&principal.key_id)) })
             .collect();
-        self.limiter.admit(&charges, self.clock.now().monotonic).map(drop).map_err(Refusal::RateLimited)
+        self.limiter.admit(&charges, self.clock.monotonic()).map(drop).map_err(Refusal::RateLimited)
     }
 
     /// Writes what only Keyward may write. Everything a client could have put there is gone since `strip`.

@@ -3,10 +3,18 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::headers::push_number;
 use crate::limit::{Quota, Refused};
 use crate::policy::Limit;
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const STATE: HeaderName = HeaderName::from_static("ratelimit");
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// Headers for a request that was admitted: the tightest of its limits.
 pub(super) fn stamp(headers: &mut HeaderMap, quota: &Quota) {
@@ -25,16 +33,23 @@ pub(super) fn whole_seconds(wait: Duration) -> u64 {
 
 fn write(headers: &mut HeaderMap, limit: &Limit, remaining: u64, reset: Duration) {
     let (name, rate, reset) = (&limit.name, &limit.rate, whole_seconds(reset));
-    let window = whole_seconds(rate.per);
-    let mut set = |name: &'static str, value: String| {
+    let mut set_named = |header: HeaderName, [(first, one), (second, two)]: [(&str, u64); 2]| {
+        let mut text = String::with_capacity(name.len() + 48);
+        text.push('"');
+        text.push_str(name);
+        text.push('"');
+        for (parameter, number) in [(first, one), (second, two)] {
+            text.push_str(parameter);
+            push_number(&mut text, number);
+        }
         // Limit names are checked when the policy is compiled; digits always are valid.
-        if let Ok(value) = HeaderValue::try_from(value) {
-            headers.insert(HeaderName::from_static(name), value);
+        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
+            headers.insert(header, value);
         }
     };
-    set("ratelimit-policy", format!(r#""{name}";q={};w={window}"#, rate.requests));
-    set("ratelimit", format!(r#""{name}";r={remaining};t={reset}"#));
-    set("x-ratelimit-limit", rate.capacity.to_string());
-    set("x-ratelimit-remaining", remaining.to_string());
-    set("x-ratelimit-reset", reset.to_string());
+    set_named(POLICY, [(";q=", rate.requests), (";w=", whole_seconds(rate.per))]);
+    set_named(STATE, [(";r=", remaining), (";t=", reset)]);
+    headers.insert(LIMIT, HeaderValue::from(rate.capacity));
+    headers.insert(REMAINING, HeaderValue::from(remaining));
+    headers.insert(RESET, HeaderValue::from(reset));
 }

@@ -39,6 +39,17 @@ fn the_rightmost_untrusted_address_is_the_client() {
 }
 
 #[test]
+fn every_address_of_the_chain_is_told() {
+    let trusted = ["10.0.0.0/8", "2001:db8::/32"];
+    let provenance = read(&[("x-forwarded-for", "100.20.3.0, 2001:db8::7")], &trusted);
+    let mut out = HeaderMap::new();
+    provenance.stamp(&mut out);
+    assert_eq!(out[FORWARDED_FOR], "100.20.3.0, 2001:db8::7, 10.0.0.9");
+    assert_eq!(out[header::FORWARDED], "for=100.20.3.0, for=\"[2001:db8::7]\", for=10.0.0.9;proto=http");
+    assert_eq!(out[REAL_IP], "100.20.3.0");
+}
+
+#[test]
 fn stamps_replace_what_was_there() {
     let provenance = read(&[("host", "api.example"), ("x-forwarded-for", "6.6.6.6")], &[]);
     let mut out = HeaderMap::new();
