@@ -26,6 +26,7 @@ mod socket;
 mod standing;
 mod tls;
 mod upgrade;
+mod wait;
 mod warm;
 
 pub use body::UpstreamBody;

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
+use super::wait::Wait;
 use crate::context::{SpliceError, Splicer};
 use crate::policy::Timeouts;
 use crate::scan::PassageStop;
@@ -124,25 +125,6 @@ pub(super) struct Fault(Arc<Shared>);
 impl Fault {
     pub(super) fn take(&self) -> Option<BodyFault> {
         self.0.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// What was waited for in vain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    FirstByte,
-    Idle,
-    Total,
-}
-
-impl Wait {
-    /// The name of the timeout.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::FirstByte => "first_byte",
-            Self::Idle => "idle",
-            Self::Total => "total",
-        }
     }
 }
 
