@@ -19,8 +19,8 @@ use super::connect::{Dialer, Purpose};
 use super::exchange::{Failed, Replay, To, expiry};
 use super::member::Member;
 use super::pool::Lent;
-use super::request_body::Wait;
 use super::standing::doubled;
+use super::wait::Wait;
 use super::{RequestBody, SendError, UpstreamBody, UpstreamClient, http2};
 use crate::policy::Upstream;
 

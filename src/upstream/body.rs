@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::pool::Loan;
-use super::request_body::Wait;
+use super::wait::Wait;
 
 /// Streams the service's body and, at its end, returns the connection to the pool. Dropped before the end, it
 /// closes the connection: that is how cancellation reaches the service.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::cluster::{Own, Pending};
 use super::pool::{Lent, Loan};
-use super::request_body::Wait;
+use super::wait::Wait;
 use super::{RequestBody, SendError, UpstreamBody, UpstreamClient, http2};
 use crate::policy::Upstream;
 

@@ -27,6 +27,7 @@ mod socket;
 mod standing;
 mod tls;
 mod upgrade;
+mod wait;
 mod warm;
 
 pub use body::UpstreamBody;

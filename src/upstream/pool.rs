@@ -12,9 +12,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::cluster::Pending;
 use super::member::Member;
-use super::request_body::Wait;
 use super::socket::Socket;
 use super::standing::millis;
+use super::wait::Wait;
 use super::{RequestBody, Upstreams};
 
 /// Most idle connections that are kept for one endpoint. More were needed at once only in a burst.

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Sleep;
 
 use super::go_ahead::{GoAhead, Word};
+use super::wait::Wait;
 use crate::context::{SpliceError, Splicer};
 use crate::headers::{Way, keep_listed};
 use crate::policy::Timeouts;
@@ -135,25 +136,6 @@ pub(super) struct Fault(Arc<Shared>);
 impl Fault {
     pub(super) fn take(&self) -> Option<BodyFault> {
         self.0.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// What was waited for in vain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    FirstByte,
-    Idle,
-    Total,
-}
-
-impl Wait {
-    /// The name of the timeout.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::FirstByte => "first_byte",
-            Self::Idle => "idle",
-            Self::Total => "total",
-        }
     }
 }
 

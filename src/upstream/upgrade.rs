@@ -11,7 +11,7 @@ use super::cluster::{Pending, Tried};
 use super::connect::Purpose;
 use super::exchange::To;
 use super::pool::Lent;
-use super::request_body::Wait;
+use super::wait::Wait;
 use super::{RequestBody, SendError, UpstreamBody, UpstreamClient};
 use crate::auth::Permit;
 use crate::limit::Admission;
