@@ -272,10 +272,11 @@ async fn a_stop_lets_streams_end_and_takes_no_new_ones() {
     within("the request's way", begun.notified()).await;
     let stop = tokio::spawn(proxy.stop());
     within("the end of the idle one", idle.ended).await.expect("its task").expect("an orderly end");
-    // A client that was told so sends nothing more on this connection.
+    // A client that was told so sends nothing more on this connection. What it sends before must not wait for the
+    // service, which is busy with the first request until this is over.
     let late = async {
         while sender.ready().await.is_ok()
-            && sender.send_request(get("/").body(Full::default().boxed_unsync()).expect("a request")).await.is_ok()
+            && sender.send_request(get("//").body(Full::default().boxed_unsync()).expect("a request")).await.is_ok()
         {
         }
     };
@@ -284,7 +285,8 @@ async fn a_stop_lets_streams_end_and_takes_no_new_ones() {
     let answer = within("the answer", answer).await.expect("its task").expect("an answer");
     assert_eq!(text(answer).await, "done");
     let (stopped, records) = within("the stop", stop).await.expect("its task");
-    assert_eq!((stopped, records.len()), (keyward::server::Stopped::Drained, 2));
+    assert_eq!(stopped, keyward::server::Stopped::Drained);
+    assert_eq!(records.iter().filter(|record| record["status"] == 200).count(), 1);
 }
 
 #[tokio::test]
