@@ -82,7 +82,12 @@ class UnderLoad(PodTest):
       - {op: replace, path: /spec/template/spec/initContainers/0/resources/limits/memory, value: 64Mi}
       - {op: replace, path: /spec/template/spec/initContainers/0/resources/requests/memory, value: 64Mi}
 """
-        pod = self.pod(little, lambda text: text.replace("memory: 32MiB", "memory: 16MiB").replace("observe}", "block}"))
+
+        def for_little(text):
+            text = text.replace("memory: 32MiB", "memory: 8MiB").replace("observe}", "block, max_body: 2MiB}")
+            return text.replace("address: 0.0.0.0:8080", "address: 0.0.0.0:8080\n  max_header_bytes: 16KiB")
+
+        pod = self.pod(little, for_little)
         pod.await_ready()
         key, keyward = self.key(pod), pod.container("keyward")
         idle = resident(keyward.pid, "VmRSS")
@@ -96,13 +101,14 @@ class UnderLoad(PodTest):
 
         async def client():
             for _ in range(3):
-                reader, writer = await asyncio.open_connection(pod.ip, 8080)
-                writer.write(head + body)
                 try:
+                    reader, writer = await asyncio.open_connection(pod.ip, 8080)
+                    writer.write(head + body)
                     status = int((await asyncio.wait_for(reader.readline(), 60)).split()[1])
                 except (OSError, IndexError) as error:
                     status = type(error).__name__
-                writer.close()
+                else:
+                    writer.close()
                 counts[status] = counts.get(status, 0) + 1
 
         async def all_clients():
