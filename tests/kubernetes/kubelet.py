@@ -56,12 +56,15 @@ class Podman:
             # crun cannot do with hybrid cgroups, and there may be no systemd.
             'runtime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n'
         )
+        # Where a container is killed for its memory, a file is left in the working directory.
+        self.place = work
         self.environment = os.environ | {"CONTAINERS_CONF": str(config)}
         self.arguments = ["podman", "--root", str(work / "storage"), "--runroot", str(work / "run")]
 
     def __call__(self, *arguments, check=True, timeout=120):
         done = subprocess.run(
-            [*self.arguments, *map(str, arguments)], env=self.environment, capture_output=True, text=True, timeout=timeout
+            [*self.arguments, *map(str, arguments)],
+            env=self.environment, cwd=self.place, capture_output=True, text=True, timeout=timeout,
         )
         if check and done.returncode:
             raise Refused(f"podman {' '.join(map(str, arguments))}: {done.stderr.strip()}")
