@@ -433,6 +433,35 @@ routes: [{id: all, path: /**, public: true}]
 }
 
 #[tokio::test]
+async fn a_goodbye_for_an_error_is_a_broken_connection() {
+    let broken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&broken);
+    let origin = Origin::raw(move |stream| {
+        let count = Arc::clone(&count);
+        async move {
+            let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+            let mut unanswered = Vec::new();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                if request.method() == "POST" || count.load(Ordering::SeqCst) == 0 {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    unanswered.push(respond);
+                    connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                } else {
+                    // Its client may have gone.
+                    let _ = respond.send_response(http::Response::new(()), true);
+                }
+            }
+        }
+    })
+    .await;
+    let proxy = before(&[&origin], &format!("http2: true, {RETRIES}")).await;
+    assert_eq!(proxy.get("/a").send().await.status, 200, "what is idempotent is sent again");
+    assert_eq!((broken.load(Ordering::SeqCst), origin.connections()), (1, 2));
+    assert_eq!(proxy.post("/a").json("{}").send().await.status, 502);
+    assert_eq!(broken.load(Ordering::SeqCst), 2, "once");
+}
+
+#[tokio::test]
 async fn requests_share_a_connection_in_http2_as_far_as_the_service_allows() {
     let held = Arc::new(tokio::sync::Semaphore::new(0));
     let (arrived, waiting) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&held));
