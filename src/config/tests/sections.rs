@@ -85,7 +85,7 @@ fn upstreams() {
         ),
         (
             "endpoints: http://a, warm: 1, keepalive: 0s",
-            "1:46 upstreams.ai.warm: with `keepalive: 0s` no connection is kept, so none can be ready | give `keepalive` a time, or leave `warm` out",
+            "1:45 upstreams.ai.warm: with `keepalive: 0s` no connection is kept, so none can be ready | give `keepalive` a time, or leave `warm` out",
         ),
         (
             "endpoints: http://a, eject: {for: 10m}",
