@@ -256,6 +256,12 @@ async fn a_turn_that_does_not_come_and_a_request_that_takes_too_long() {
     let answer = proxy.get("/a").send().await;
     assert!(answer.status == 200 && !answer.complete, "{answer:?}");
     assert_eq!(proxy.metric(r#"keyward_upstream_timeouts_total{upstream="ai",wait="total"}"#).await, 1.0);
+
+    // The wait before another attempt counts: the endpoint is not there, and would be asked again much later.
+    let again = "endpoints: unix:nobody.sock, retries: {attempts: 1, budget: 100, backoff: 10s}";
+    let proxy = Proxy::builder_to(origin.address).upstream(again).config(PUBLIC);
+    let proxy = proxy.base("idle: 10s", "idle: 10s, total: 300ms").start().await;
+    assert_eq!(proxy.get("/a").send().await.status, 504);
 }
 
 #[tokio::test]
