@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use rusqlite::ErrorCode;
 
@@ -45,7 +46,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 /// What is wrong with a store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Fault {
     /// The directory that shall hold the file is not there.
     NoDirectory,
@@ -96,10 +97,10 @@ pub enum Fault {
 }
 
 /// The report that a [`Fault`] was told by.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Cause {
-    Io(io::Error),
-    Sqlite(rusqlite::Error),
+    Io(Arc<io::Error>),
+    Sqlite(Arc<rusqlite::Error>),
     /// PostgreSQL's or its driver's words, without a row's values.
     Postgres(String),
     /// A column whose value makes no sense.
@@ -186,17 +187,17 @@ impl From<rusqlite::Error> for Fault {
         | Sqlite::InvalidColumnType(..)
         | Sqlite::IntegralValueOutOfRange(..) = &error
         {
-            return Self::Damaged(Cause::Sqlite(error));
+            return Self::Damaged(Cause::Sqlite(error.into()));
         }
         match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) => Self::NotADatabase,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-                Self::Denied(Cause::Sqlite(error))
+                Self::Denied(Cause::Sqlite(error.into()))
             }
             Some(ErrorCode::DiskFull) => Self::Full,
-            Some(ErrorCode::DatabaseCorrupt) => Self::Damaged(Cause::Sqlite(error)),
-            _ => Self::Failed(Cause::Sqlite(error)),
+            Some(ErrorCode::DatabaseCorrupt) => Self::Damaged(Cause::Sqlite(error.into())),
+            _ => Self::Failed(Cause::Sqlite(error.into())),
         }
     }
 }
@@ -205,9 +206,11 @@ impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound => Self::Missing,
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Denied(Cause::Io(error)),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::Denied(Cause::Io(error.into()))
+            }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
-            _ => Self::Failed(Cause::Io(error)),
+            _ => Self::Failed(Cause::Io(error.into())),
         }
     }
 }

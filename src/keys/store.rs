@@ -33,6 +33,10 @@ pub const MAX_GRACE: Duration = Duration::from_secs(365 * 86_400);
 /// What a text opens, or why that cannot be told; `None` while nothing was found.
 type Answer = Option<Result<FoundKey, Fault>>;
 
+fn is_open(answers: &[Answer]) -> bool {
+    answers.iter().any(Option::is_none)
+}
+
 /// An open key store. Every call blocks on the database.
 #[derive(Debug)]
 pub struct Store {
@@ -360,23 +364,33 @@ impl Store {
 
     fn look_up(&self, wanted: &[&Candidates]) -> Result<Vec<Answer>, Fault> {
         let mut answers: Vec<Answer> = wanted.iter().map(|_| None).collect();
-        let is_open = |answers: &[Answer]| answers.iter().any(Option::is_none);
         self.probe(wanted, &mut answers, |candidates| candidates.current().into_iter().collect())?;
-        if is_open(&answers) {
-            let schemes = self.engine.schemes()?;
-            self.probe(wanted, &mut answers, |candidates| {
-                let former = candidates.iter().skip(1).filter(|(scheme, _)| schemes.contains(scheme));
-                let imported = candidates.current_imported().filter(|_| schemes.iter().any(Scheme::is_imported));
-                // The present ones last again: another process may move a digest there between two reads, and a key
-                // that is on its way must not be an unknown one.
-                former.chain(candidates.current()).chain(imported).collect()
-            })?;
+        if is_open(&answers)
+            && let Err(fault) = self.look_further(wanted, &mut answers)
+        {
+            // What was found is found: a text that opens nothing must not lock out those who came with it.
+            for open in answers.iter_mut().filter(|answer| answer.is_none()) {
+                *open = Some(Err(fault.clone()));
+            }
         }
-        if is_open(&answers) {
+        Ok(answers)
+    }
+
+    /// Looks for what is stored otherwise than new keys are.
+    fn look_further(&self, wanted: &[&Candidates], answers: &mut [Answer]) -> Result<(), Fault> {
+        let schemes = self.engine.schemes()?;
+        self.probe(wanted, answers, |candidates| {
+            let former = candidates.iter().skip(1).filter(|(scheme, _)| schemes.contains(scheme));
+            let imported = candidates.current_imported().filter(|_| schemes.iter().any(Scheme::is_imported));
+            // The present ones last again: another process may move a digest there between two reads, and a key
+            // that is on its way must not be an unknown one.
+            former.chain(candidates.current()).chain(imported).collect()
+        })?;
+        if is_open(answers) {
             // It may be one of those that another process has stored under a pepper of its own.
             self.expect_peppers()?;
         }
-        Ok(answers)
+        Ok(())
     }
 
     /// Reads those candidates of `wanted` that `which` chooses, where there is no answer yet. The first found is it.

@@ -32,6 +32,7 @@ pub(super) struct Exchange {
     pub(super) started: Now,
     pub(super) request_id: HeaderValue,
     pub(super) method: http::Method,
+    /// As [`shown`].
     pub(super) path: String,
     pub(super) client: std::net::IpAddr,
     pub(super) route: Option<Arc<Route>>,
@@ -84,7 +85,7 @@ impl Exchange {
             started,
             request_id,
             method: request.method.clone(),
-            path: shortened(request.uri.path()),
+            path: shown(request.uri.path()),
             client,
             route: None,
             principal: None,
@@ -265,7 +266,7 @@ impl Drop for Exchange {
             user_id: principal.and_then(|key| key.user_id.clone()),
             route: self.route.as_ref().map(|route| Arc::clone(&route.id)),
             method: self.method.to_string(),
-            path: hide_keys(std::mem::take(&mut self.path)),
+            path: std::mem::take(&mut self.path),
             client: self.client,
             status: self.status,
             outcome: self.outcome,
@@ -284,13 +285,12 @@ impl Drop for Exchange {
     }
 }
 
-/// A path as records show it: cut at a character's edge.
-pub(super) fn shortened(path: &str) -> String {
-    let mut end = path.len().min(LONGEST_PATH);
-    while !path.is_char_boundary(end) {
-        end -= 1;
-    }
-    path[..end].to_owned()
+/// A path as records show it: without keys, and cut at a character's edge. In this order: half a key is no key that
+/// could be recognized.
+pub(super) fn shown(path: &str) -> String {
+    let mut path = hide_keys(path.to_owned());
+    path.truncate(path.floor_char_boundary(LONGEST_PATH));
+    path
 }
 
 fn milliseconds(duration: Duration) -> f64 {
@@ -310,5 +310,25 @@ fn action_name(action: Action) -> &'static str {
         Action::Redact => "redact",
         Action::Sanitize => "sanitize",
         Action::Block => "block",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{KeyPrefix, KeySecret, SystemRandom};
+
+    #[test]
+    fn a_key_across_the_end_of_a_path_is_hidden() {
+        let key = KeySecret::generate(&KeyPrefix::default(), &mut SystemRandom).expect("randomness");
+        let key = key.expose();
+        let secret = &key[key.len() - 20..];
+        for before in [10, LONGEST_PATH - 60, LONGEST_PATH - 46, LONGEST_PATH - 20, LONGEST_PATH, 5000] {
+            let shown = shown(&format!("/{}/{key}/ü", "a".repeat(before)));
+            assert!(shown.len() <= LONGEST_PATH && !shown.contains(&key[..key.len() - 20]), "{shown}");
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        assert_eq!(shown(&format!("/a/{key}/b")), "/a/[key]/b");
+        assert_eq!(shown(&format!("{}ü", "a".repeat(LONGEST_PATH - 1))).len(), LONGEST_PATH - 1);
     }
 }

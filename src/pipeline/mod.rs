@@ -295,7 +295,7 @@ impl Pipeline {
         exchange: &mut Exchange,
     ) -> Result<Arc<Route>, Refusal> {
         let host = target::settle(parts)?;
-        exchange.path = exchange::shortened(parts.uri.path());
+        exchange.path = exchange::shown(parts.uri.path());
         let no_route = match policy.routes.find(host.as_deref(), &parts.method, parts.uri.path()) {
             Matched::Route(route) => {
                 exchange.route = Some(Arc::clone(route));

@@ -14,13 +14,12 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 
-use super::cluster::{Cluster, Tried};
+use super::cluster::{Cluster, Pending, Tried};
 use super::connect::{Dialer, Purpose};
-use super::exchange::{Failed, Replay, To, expiry};
+use super::exchange::{Failed, Replay, To};
 use super::member::Member;
 use super::pool::Lent;
 use super::standing::doubled;
-use super::wait::Wait;
 use super::{RequestBody, SendError, UpstreamBody, UpstreamClient, http2};
 use crate::policy::Upstream;
 
@@ -56,6 +55,8 @@ impl UpstreamClient {
             let is_again = same.is_some();
             let index = same.take().unwrap_or_else(|| cluster.choose(millis, self.next_turn(), tried));
             let member = &cluster.members[index];
+            // From now on: one that swallows connections has as much to do as one that is slow to answer.
+            let pending = Pending::new(cluster, index);
             let pooled = if is_again { None } else { self.pool.checkout(member, now) };
             let was_pooled = pooled.is_some();
             let replay = (was_pooled || http2::is_likely(upstream, member) || (idempotent && budget.is_some()))
@@ -66,20 +67,16 @@ impl UpstreamClient {
             }
             let lent = match pooled {
                 Some(lent) => Ok(lent),
-                None => tokio::select! {
-                    biased;
-                    lent = self.connect(member, to, now) => lent,
-                    () = expiry(to.deadline) => {
-                        cluster.metrics.timed_out(Wait::Total.as_str());
-                        return Err(SendError::Timeout);
-                    }
-                },
+                None => to.in_time(self.connect(member, to, now)).await?,
             };
             let (failed, is_http2) = match lent {
-                Err(error) => (Failed::Unconnected(Box::new(request), error), false),
+                Err(error) => {
+                    drop(pending);
+                    (Failed::Unconnected(Box::new(request), error), false)
+                }
                 Ok(lent) => {
                     let is_http2 = lent.is_http2();
-                    match self.exchange(lent, request, index, to).await {
+                    match self.exchange(lent, request, pending, to).await {
                         Ok(response) => return Ok(response),
                         Err(failed) => (failed, is_http2),
                     }
@@ -111,7 +108,11 @@ impl UpstreamClient {
             }
             cluster.failed(member, now, failed.why());
             tried = tried.with(index);
-            let has_other = cluster.has_other(now, tried);
+            // Of what was not sent, any endpoint may be the one that takes it: those that are bad come last.
+            let has_other = match &failed {
+                Failed::Unconnected(..) | Failed::Unsent(..) => cluster.has_untried(tried),
+                _ => cluster.has_other(now, tried),
+            };
             let may = match &failed {
                 // Without `retries`, asking the same endpoint once more is not worth the wait.
                 Failed::Unconnected(..) | Failed::Unsent(..) => has_other || budget.is_some(),
@@ -130,7 +131,7 @@ impl UpstreamClient {
             cluster.metrics.retried(failed.why());
             request = whole(failed, replay)?;
             if let (false, Some(budget)) = (has_other, budget) {
-                tokio::time::sleep(doubled(budget.rule.backoff, retries)).await;
+                to.in_time(tokio::time::sleep(doubled(budget.rule.backoff, retries))).await?;
             }
             retries += 1;
         }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
+use super::gate::Slot;
 use super::pool::Loan;
 use super::wait::Wait;
 
@@ -41,7 +41,7 @@ impl UpstreamBody {
     }
 
     /// Keeps the request's place among those that the service is given at once.
-    pub(super) fn with_slot(mut self, slot: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn with_slot(mut self, slot: Option<Slot>) -> Self {
         if let Some(loan) = &mut self.loan {
             loan.slot = slot;
         }

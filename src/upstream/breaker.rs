@@ -3,7 +3,7 @@
 //! Enters: outcomes and moments, in milliseconds of the registry's time. Leaves: whether a request may go.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use prometheus::IntGauge;
@@ -30,8 +30,8 @@ pub(super) struct Breaker {
     open_until: AtomicU64,
     /// How often it has opened in a row.
     openings: AtomicU32,
-    /// Whether the one request is on its way.
-    trying: AtomicBool,
+    /// Until when the one request that is on its way keeps others from trying; 0 if there is none.
+    trying_until: AtomicU64,
     state: IntGauge,
 }
 
@@ -43,7 +43,7 @@ impl Breaker {
             failures: AtomicU32::new(0),
             open_until: AtomicU64::new(0),
             openings: AtomicU32::new(0),
-            trying: AtomicBool::new(false),
+            trying_until: AtomicU64::new(0),
             state,
         }
     }
@@ -52,16 +52,19 @@ impl Breaker {
     pub(super) fn pass(self: &Arc<Self>, now: u64) -> Result<Pass, Duration> {
         let until = self.open_until.load(Relaxed);
         if until == 0 {
-            return Ok(Pass { breaker: Arc::clone(self), tries: false });
+            return Ok(Pass { breaker: Arc::clone(self), tries: None });
         }
         if now < until {
             return Err(Duration::from_millis(until - now));
         }
-        if self.trying.swap(true, Relaxed) {
+        // An answer may take its time: whoever tries keeps others waiting no longer than an open breaker does.
+        let trying = self.trying_until.load(Relaxed);
+        let next = now.saturating_add(millis(self.rule.time)).max(1);
+        if now < trying || self.trying_until.compare_exchange(trying, next, Relaxed, Relaxed).is_err() {
             return Err(SOON);
         }
         self.state.set(HALF_OPEN);
-        Ok(Pass { breaker: Arc::clone(self), tries: true })
+        Ok(Pass { breaker: Arc::clone(self), tries: Some(next) })
     }
 
     fn open(&self, now: u64) {
@@ -83,12 +86,13 @@ impl Breaker {
 #[derive(Debug)]
 pub(super) struct Pass {
     breaker: Arc<Breaker>,
-    tries: bool,
+    /// If it tries for all: until when it does so alone.
+    tries: Option<u64>,
 }
 
 impl Pass {
     pub(super) fn succeeded(self) {
-        if self.tries {
+        if self.tries.is_some() {
             self.breaker.close();
         } else if self.breaker.failures.load(Relaxed) != 0 {
             self.breaker.failures.store(0, Relaxed);
@@ -98,8 +102,10 @@ impl Pass {
     pub(super) fn failed(self, now: u64) {
         let breaker = &self.breaker;
         let failures = breaker.failures.fetch_add(1, Relaxed).saturating_add(1);
-        let is_closed = breaker.open_until.load(Relaxed) == 0;
-        if self.tries || (is_closed && failures >= breaker.rule.failures) {
+        let until = breaker.open_until.load(Relaxed);
+        // Others may have tried meanwhile: what they found is newer than the failure of one that began before them.
+        let tried = self.tries.is_some() && until != 0 && until <= now;
+        if tried || (until == 0 && failures >= breaker.rule.failures) {
             breaker.open(now);
         }
     }
@@ -111,8 +117,9 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if self.tries {
-            self.breaker.trying.store(false, Relaxed);
+        if let Some(until) = self.tries {
+            // Unless another one tries by now.
+            let _ = self.breaker.trying_until.compare_exchange(until, 0, Relaxed, Relaxed);
         }
     }
 }
@@ -158,8 +165,18 @@ mod tests {
     fn one_request_tries_for_all() {
         let (breaker, _) = breaker();
         let both = [pass(&breaker, 0), pass(&breaker, 0)];
-        both.into_iter().for_each(|pass| pass.failed(0));
-        let one = breaker.pass(6000);
-        assert!(one.is_ok() && (0..100).all(|_| breaker.pass(6000).is_err()));
+        let [one, other] = both;
+        one.failed(0);
+        other.failed(0);
+        let slow = pass(&breaker, 6000);
+        assert!((0..100).all(|_| breaker.pass(10_999).is_err()));
+        let next = pass(&breaker, 11_000);
+        assert!(breaker.pass(11_000).is_err(), "one more for each time that the breaker is open");
+        drop(slow);
+        assert!(breaker.pass(11_000).is_err(), "the next one still tries");
+        let late = pass(&breaker, 16_000);
+        next.succeeded();
+        late.failed(16_000);
+        assert!(breaker.pass(16_000).is_ok(), "a late failure does not undo it");
     }
 }

@@ -12,7 +12,7 @@ use super::gate::Gate;
 use super::member::Member;
 use super::tls::ClientTls;
 use crate::observe::UpstreamCounters;
-use crate::policy::{Ejection, Http2, MAX_ENDPOINTS, Upstream};
+use crate::policy::{Concurrency, Ejection, Http2, MAX_ENDPOINTS, Upstream};
 
 /// The state of one upstream of a policy. What a reload keeps is shared with the cluster before it.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(super) struct Cluster {
     /// How often the names of endpoints are asked for again.
     pub(super) resolve: Duration,
     pub(super) is_checked: bool,
-    pub(super) gate: Option<Arc<Gate>>,
+    pub(super) gate: Option<(Concurrency, Arc<Gate>)>,
     pub(super) breaker: Option<Arc<Breaker>>,
     pub(super) budget: Option<Arc<Budget>>,
     pub(super) metrics: UpstreamCounters,
@@ -108,14 +108,34 @@ impl Cluster {
         }
         let rank = |index: &usize| {
             let member = &self.members[*index];
-            (tried.has(*index), !member.standing.is_good(now), member.pending())
+            (tried.has(*index), !self.is_good(member, now), member.pending())
         };
         (0..count).map(|step| turn.wrapping_add(step) % count).min_by_key(rank).unwrap_or(0)
     }
 
     /// Whether there is a member in good standing that a request has not been to.
     pub(super) fn has_other(&self, now: u64, tried: Tried) -> bool {
-        self.members.iter().enumerate().any(|(index, member)| !tried.has(index) && member.standing.is_good(now))
+        self.members.iter().enumerate().any(|(index, member)| !tried.has(index) && self.is_good(member, now))
+    }
+
+    /// Whether there is a member that a request has not been to, good or bad.
+    pub(super) fn has_untried(&self, tried: Tried) -> bool {
+        (0..self.members.len()).any(|index| !tried.has(index))
+    }
+
+    /// Whether a member is in good standing. What a check said that was under way when checks came to an end is nobody's
+    /// to take back, and does not count.
+    pub(super) fn is_good(&self, member: &Member, now: u64) -> bool {
+        !member.standing.is_ejected(now) && !self.is_unhealthy(member)
+    }
+
+    fn is_unhealthy(&self, member: &Member) -> bool {
+        self.is_checked && member.standing.is_unhealthy()
+    }
+
+    /// Whether every member fails its checks.
+    pub(super) fn is_failing(&self) -> bool {
+        self.members.iter().all(|member| self.is_unhealthy(member))
     }
 
     /// Whether an answer of this status is none of a failure.
@@ -125,12 +145,13 @@ impl Cluster {
 
     /// A member has not answered, or has broken off. `why` is a label.
     pub(super) fn failed(&self, member: &Member, now: u64, why: &'static str) {
-        let Some(rule) = &self.eject else { return };
+        // To leave out the only one would help nobody.
+        let Some(rule) = self.eject.as_ref().filter(|_| self.members.len() > 1) else { return };
         if !member.standing.failed(rule, now) {
             return;
         }
         let _ejecting = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
-        let out = self.members.iter().filter(|member| !member.standing.is_good(now)).count();
+        let out = self.members.iter().filter(|member| !self.is_good(member, now)).count();
         if (out + 1) * 100 > self.members.len() * rule.max_share {
             return;
         }
@@ -143,7 +164,7 @@ impl Cluster {
     /// Tells the metrics which endpoints are in use.
     pub(super) fn tell(&self, now: u64) {
         for (member, gauge) in self.members.iter().zip(&self.metrics.endpoints) {
-            gauge.set(i64::from(member.standing.is_good(now)));
+            gauge.set(i64::from(self.is_good(member, now)));
         }
     }
 }

@@ -9,17 +9,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use prometheus::IntGauge;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
-use super::SendError;
 use super::cluster::Cluster;
 use super::member::{Member, Speaks};
-use super::pool::{Allowance, Exclusive, Fresh, Multiplexed};
+use super::pool::{Allowance, Exclusive, Fresh, MAX_STREAMS, Multiplexed};
 use super::resolve::Resolve;
-use super::socket::{Counted, Io, Shared, Socket, Stream};
+use super::socket::{Counted, Io, Shared, Socket, Stream, watch_over};
+use super::{RequestBody, SendError};
 use crate::policy::{Endpoint, Http2, Timeouts};
 
 /// Largest response head and read buffer.
@@ -28,12 +28,10 @@ const MAX_HEAD: usize = 64 * 1024;
 /// How long one address may take before the next one is tried beside it (RFC 8305 §5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
-/// How often a service that owes an answer in HTTP/2 is asked whether it is still there.
-const PING_EVERY: Duration = Duration::from_secs(20);
-
-/// What a response may send ahead of its reader, for one stream and for all of a connection.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// What a response may send ahead of its reader, for one stream and for all of a connection: readers that are slow must
+/// not keep the others of their connection waiting.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = MAX_STREAMS as u32 * STREAM_WINDOW;
 
 /// What the connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +89,7 @@ impl Dialer<'_> {
                 let stream = any(addresses).await?;
                 // A request is written at once; waiting to fill a segment only delays it.
                 stream.set_nodelay(true)?;
+                watch_over(&stream, self.timeouts.idle)?;
                 Stream::Tcp(stream)
             }
         };
@@ -106,68 +105,60 @@ impl Dialer<'_> {
             _ => (Io::Plain(shared), self.cluster.http2 == Http2::Always && !only_http1),
         };
         let io = TokioIo::new(Counted { io, socket: Arc::clone(&socket) });
-        if only_http1 {
-            return self.http1(io, socket, generation).await.map(Fresh::Exclusive);
+        let open = Open::new(&self.cluster.metrics.connections);
+        if !only_http1 {
+            member.spoke(if is_http2 { Speaks::Http2 } else { Speaks::Http1 });
         }
-        member.spoke(if is_http2 { Speaks::Http2 } else { Speaks::Http1 });
-        if is_http2 {
-            self.http2(member, io, generation).await.map(Fresh::Multiplexed)
+        Ok(if is_http2 {
+            Fresh::Multiplexed(http2(member, io, generation, open).await?)
         } else {
-            self.http1(io, socket, generation).await.map(Fresh::Exclusive)
-        }
+            let sender = http1(io, open).await?;
+            Fresh::Exclusive(Exclusive { sender, socket, generation })
+        })
     }
+}
 
-    async fn http1(&self, io: TokioIo<Counted>, socket: Arc<Socket>, generation: u64) -> io::Result<Exclusive> {
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_HEAD)
-            .max_headers(256)
-            .handshake(io)
-            .await
-            .map_err(io::Error::other)?;
-        let open = Open::new(&self.cluster.metrics.connections);
-        // Ends when the sender is dropped, so whoever abandons a response closes its connection. An error reaches the
-        // request through its sender.
-        tokio::spawn(async move {
-            // An upgrade that nobody asked for finds nobody to take it, and closes.
-            let _ = connection.with_upgrades().await;
-            drop(open);
-        });
-        Ok(Exclusive { sender, socket, generation })
-    }
+async fn http1(io: TokioIo<Counted>, open: Open) -> io::Result<http1::SendRequest<RequestBody>> {
+    let (sender, connection) =
+        http1::Builder::new().max_buf_size(MAX_HEAD).max_headers(256).handshake(io).await.map_err(io::Error::other)?;
+    // Ends when the sender is dropped, so whoever abandons a response closes its connection. An error reaches the
+    // request through its sender.
+    tokio::spawn(async move {
+        // An upgrade that nobody asked for finds nobody to take it, and closes.
+        let _ = connection.with_upgrades().await;
+        drop(open);
+    });
+    Ok(sender)
+}
 
-    async fn http2(&self, member: &Member, io: TokioIo<Counted>, generation: u64) -> io::Result<Multiplexed> {
-        let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(MAX_HEAD as u32)
-            .initial_max_send_streams(member.streams.load(Ordering::Relaxed))
-            .keep_alive_interval(PING_EVERY)
-            // A service that computes may be deaf for a while without being dead.
-            .keep_alive_timeout(self.timeouts.idle)
-            .handshake(io)
-            .await
-            .map_err(io::Error::other)?;
-        let allowance = Arc::new(Allowance::new(&member.streams));
-        let told = Arc::clone(&allowance);
-        let open = Open::new(&self.cluster.metrics.connections);
-        // Ends when all senders are dropped and all streams have ended.
-        tokio::spawn(async move {
-            let mut drive = pin!(poll_fn(|cx| {
-                let polled = Pin::new(&mut connection).poll(cx);
-                told.set(connection.current_max_send_streams());
-                polled
-            }));
-            loop {
-                tokio::select! {
-                    _ = &mut drive => break,
-                    () = told.asked() => {}
-                }
+/// No PINGs: a service may take them for an attack and close the connection. The kernel watches over the peer.
+async fn http2(member: &Member, io: TokioIo<Counted>, generation: u64, open: Open) -> io::Result<Multiplexed> {
+    let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEAD as u32)
+        .initial_max_send_streams(member.streams.load(Ordering::Relaxed))
+        .handshake(io)
+        .await
+        .map_err(io::Error::other)?;
+    let allowance = Arc::new(Allowance::new(&member.streams));
+    let told = Arc::clone(&allowance);
+    // Ends when all senders are dropped and all streams have ended.
+    tokio::spawn(async move {
+        let mut drive = pin!(poll_fn(|cx| {
+            let polled = Pin::new(&mut connection).poll(cx);
+            told.set(connection.current_max_send_streams());
+            polled
+        }));
+        loop {
+            tokio::select! {
+                _ = &mut drive => break,
+                () = told.asked() => {}
             }
-            drop(open);
-        });
-        Ok(Multiplexed { sender, allowance, generation })
-    }
+        }
+        drop(open);
+    });
+    Ok(Multiplexed { sender, allowance, generation })
 }
 
 /// Counts a connection for as long as it is open.

@@ -37,7 +37,11 @@ impl Failed {
         if is_unprocessed(&error) {
             return Self::Unprocessed(error);
         }
-        let gone = error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_reset(&error);
+        let gone = error.is_incomplete_message()
+            || error.is_canceled()
+            || error.is_closed()
+            || is_reset(&error)
+            || is_farewell(&error);
         if gone { Self::Closed(error) } else { Self::Final(SendError::Broken(error)) }
     }
 
@@ -69,16 +73,31 @@ pub(super) struct To<'a> {
     pub(super) deadline: Option<Instant>,
 }
 
+impl To<'_> {
+    /// What comes of `work`, unless the whole request takes too long.
+    pub(super) async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, SendError> {
+        tokio::select! {
+            biased;
+            // First, so that nothing is begun that is late.
+            () = expiry(self.deadline) => {
+                self.cluster.metrics.timed_out(Wait::Total.as_str());
+                Err(SendError::Timeout)
+            }
+            done = work => Ok(done),
+        }
+    }
+}
+
 impl UpstreamClient {
+    /// `pending` is of the member that the connection leads to.
     pub(super) async fn exchange(
         &self,
         mut lent: Lent,
         mut request: Request<RequestBody>,
-        index: usize,
+        pending: Pending,
         to: To<'_>,
     ) -> Result<Response<UpstreamBody>, Failed> {
-        http2::spell(&mut request, lent.is_http2(), &to.cluster.members[index].endpoint);
-        let pending = Pending::new(to.cluster, index);
+        http2::spell(&mut request, lent.is_http2(), &pending.member().endpoint);
         let progress = request.body().progress();
         let head_only = request.method() == Method::HEAD;
         let received = lent.received();
@@ -86,14 +105,16 @@ impl UpstreamClient {
             to.cluster.metrics.timed_out(wait.as_str());
             if lent.received() == received { Failed::Silent } else { Failed::Final(SendError::Timeout) }
         };
-        let response = tokio::select! {
-            biased;
-            response = lent.send(request) => response,
-            wait = progress.stalled(&to.upstream.timeouts) => return Err(silent(wait, &lent)),
-            () = expiry(to.deadline) => {
-                to.cluster.metrics.timed_out(Wait::Total.as_str());
-                return Err(Failed::Final(SendError::Timeout));
+        let answer = async {
+            tokio::select! {
+                biased;
+                response = lent.send(request) => Ok(response),
+                wait = progress.stalled(&to.upstream.timeouts) => Err(wait),
             }
+        };
+        let response = match to.in_time(answer).await.map_err(Failed::Final)? {
+            Ok(response) => response,
+            Err(wait) => return Err(silent(wait, &lent)),
         };
         match response {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -139,20 +160,34 @@ impl UpstreamClient {
 }
 
 /// Completes at `deadline`; without one, never.
-pub(super) async fn expiry(deadline: Option<Instant>) {
+async fn expiry(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }
 
-/// Whether the peer reset the connection, which is how a closed idle connection often shows itself.
+/// Whether the connection was reset or given up, which is how a closed idle connection often shows itself.
 fn is_reset(error: &hyper::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
-    let gone = |kind| matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof);
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkUnreachable, NotConnected, TimedOut,
+        UnexpectedEof,
+    };
+    // The last three are how the kernel tells that the peer is gone.
+    let gone = |kind| {
+        matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
+            || matches!(kind, TimedOut | HostUnreachable | NetworkUnreachable)
+    };
     let of_io = |cause: &Cause| cause.downcast_ref::<io::Error>().map(io::Error::kind);
     let of_http2 = |cause: &Cause| cause.downcast_ref::<h2::Error>().and_then(h2::Error::get_io).map(io::Error::kind);
     find_cause(error, |cause| of_io(cause).or_else(|| of_http2(cause))).is_some_and(gone)
+}
+
+/// Whether the peer closes the whole connection, in HTTP/2, for an error (RFC 9113 §5.4.1).
+fn is_farewell(error: &hyper::Error) -> bool {
+    let of_http2 =
+        |cause: &Cause| cause.downcast_ref::<h2::Error>().map(|error| error.is_remote() && error.is_go_away());
+    find_cause(error, of_http2).unwrap_or(false)
 }
 
 /// Whether the peer promises, in HTTP/2, that it has not begun with the request (RFC 9113 §6.8, §8.7). A GOAWAY fails
@@ -189,11 +224,39 @@ impl Replay {
         let mut parts = Request::new(()).into_parts().0;
         parts.method = request.method().clone();
         parts.uri = request.uri().clone();
+        // How it is spelled: in HTTP/2 its host is in the URI alone.
+        parts.version = request.version();
         parts.headers = request.headers().clone();
         Some(Self(parts, held))
     }
 
     pub(super) fn request(self) -> Request<RequestBody> {
         Request::from_parts(self.0, RequestBody::held_bytes(self.1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::Version;
+
+    use super::*;
+    use crate::policy::Endpoint;
+
+    #[test]
+    fn a_copy_of_a_request_keeps_its_spelling_and_its_host() {
+        let endpoint = Endpoint::Tcp { tls: false, host: "model.internal".into(), port: 80 };
+        let request = Request::post("/a").header("host", "ai.example").body(RequestBody::held_bytes(Bytes::new()));
+        let mut request = request.expect("a request");
+        // It is not sent on one shared connection, copied, and not begun with on the next one.
+        http2::spell(&mut request, true, &endpoint);
+        let mut again = Replay::of(&request).expect("its body is held").request();
+        http2::spell(&mut again, true, &endpoint);
+        assert_eq!((again.uri().to_string().as_str(), again.version()), ("http://ai.example/a", Version::HTTP_2));
+        http2::spell(&mut again, false, &endpoint);
+        assert_eq!(
+            (again.uri().to_string().as_str(), &again.headers()["host"]),
+            ("/a", &"ai.example".parse().expect("a host"))
+        );
     }
 }

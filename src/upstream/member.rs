@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
@@ -37,17 +38,13 @@ pub(super) struct Member {
     /// Counts what makes older connections unfit for new requests: other addresses, other certificates.
     generation: AtomicU64,
     /// `None` until they were asked for, and always for a Unix socket.
-    addresses: ArcSwapOption<Addresses>,
+    addresses: ArcSwapOption<Vec<SocketAddr>>,
+    /// When they were last asked for, whatever came of it, in milliseconds of the registry's time.
+    asked: AtomicU64,
+    /// Whether they are being asked for in the background.
+    asking: AtomicBool,
     /// Whether no address could be connected to, so that they are to be asked for again.
     doubtful: AtomicBool,
-}
-
-/// What a name was found to stand for.
-#[derive(Debug)]
-struct Addresses {
-    list: Vec<SocketAddr>,
-    /// When, in milliseconds of the registry's time.
-    at: u64,
 }
 
 /// A name that nobody answers to is not asked for more often than this.
@@ -65,6 +62,8 @@ impl Member {
             streams: Arc::new(AtomicUsize::new(MAX_STREAMS)),
             generation: AtomicU64::new(0),
             addresses: ArcSwapOption::empty(),
+            asked: AtomicU64::new(0),
+            asking: AtomicBool::new(false),
             doubtful: AtomicBool::new(false),
         }
     }
@@ -113,30 +112,31 @@ impl Member {
         self.pending.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The addresses to connect to, asked for if they are not known or in doubt. `now` is in milliseconds of the
+    /// The addresses to connect to, asked for if none are known. Those in doubt may still be good, and whoever answers
+    /// for names slow: they are used until others are found in the background. `now` is in milliseconds of the
     /// registry's time.
     pub(super) async fn addresses(&self, resolver: &dyn Resolve, now: u64) -> io::Result<Vec<SocketAddr>> {
-        let known = self.addresses.load_full();
-        if let Some(known) = &known
-            && !(self.doubtful.load(Ordering::Relaxed) && now >= known.at + DOUBT_MS)
-        {
-            return Ok(known.list.clone());
-        }
-        match (self.resolve(resolver, now).await, known) {
-            (Err(_), Some(known)) => Ok(known.list.clone()),
-            (resolved, _) => resolved,
+        match self.addresses.load_full() {
+            Some(known) => Ok((*known).clone()),
+            None => self.resolve(resolver, now).await,
         }
     }
 
-    /// Whether the name is to be asked for again after `period` milliseconds.
-    pub(super) fn is_due_to_resolve(&self, now: u64, period: u64) -> bool {
-        self.name().is_some() && self.addresses.load().as_ref().is_some_and(|known| now >= known.at + period)
+    /// Whether the name is to be asked for again: after `period` milliseconds, or sooner if nobody answers at what it
+    /// stands for. If so, whoever asks holds what is returned meanwhile: nobody else asks in the background.
+    pub(super) fn due_to_resolve(self: &Arc<Self>, now: u64, period: u64) -> Option<Asking> {
+        let period = if self.doubtful.load(Ordering::Relaxed) { period.min(DOUBT_MS) } else { period };
+        let is_due = self.name().is_some()
+            && self.addresses.load().is_some()
+            && now >= self.asked.load(Ordering::Relaxed).saturating_add(period);
+        (is_due && !self.asking.swap(true, Ordering::Relaxed)).then(|| Asking(Arc::clone(self)))
     }
 
     /// Asks for the addresses. Where they are others than before, new requests get new connections. An error leaves
     /// what was known.
     pub(super) async fn resolve(&self, resolver: &dyn Resolve, now: u64) -> io::Result<Vec<SocketAddr>> {
         let Endpoint::Tcp { host, port, .. } = &self.endpoint else { return Ok(Vec::new()) };
+        self.asked.store(now, Ordering::Relaxed);
         let list = match host.parse::<IpAddr>() {
             Ok(address) => vec![SocketAddr::new(address, *port)],
             Err(_) => resolver.resolve(host, *port).await?,
@@ -144,13 +144,12 @@ impl Member {
         if list.is_empty() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
         }
-        let before = self.addresses.swap(Some(Arc::new(Addresses { list: list.clone(), at: now })));
+        let before = self.addresses.swap(Some(Arc::new(list.clone())));
         self.doubtful.store(false, Ordering::Relaxed);
         // Servers of names answer in another order each time.
-        let is_same = |before: &Addresses| {
-            before.list.len() == list.len() && before.list.iter().all(|address| list.contains(address))
-        };
-        if before.is_some_and(|before| !is_same(&before)) {
+        let is_same =
+            |before: &[SocketAddr]| before.len() == list.len() && before.iter().all(|address| list.contains(address));
+        if before.is_some_and(|before| !is_same(&before[..])) {
             tracing::info!(endpoint = %self.endpoint, ?list, "the name stands for other addresses now");
             self.renew();
         }
@@ -170,5 +169,70 @@ impl Member {
             Endpoint::Tcp { host, .. } if host.parse::<IpAddr>().is_err() => Some(host),
             _ => None,
         }
+    }
+}
+
+/// A member whose name is being asked for in the background.
+#[derive(Debug)]
+pub(super) struct Asking(Arc<Member>);
+
+impl Deref for Asking {
+    type Target = Member;
+
+    fn deref(&self) -> &Member {
+        &self.0
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.asking.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::super::resolve::Resolving;
+    use super::*;
+
+    /// Gives its answers one after the other; without one, it never answers.
+    #[derive(Debug)]
+    struct Answers(Mutex<Vec<io::Result<SocketAddr>>>);
+
+    impl Resolve for Answers {
+        fn resolve(&self, _: &str, _: u16) -> Resolving {
+            let answer = self.0.lock().expect("no panic").pop();
+            Box::pin(async move {
+                match answer {
+                    Some(answer) => answer.map(|address| vec![address]),
+                    None => std::future::pending().await,
+                }
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn known_addresses_are_used_while_the_name_is_asked_for() {
+        let address = |last| SocketAddr::from(([10, 0, 0, last], 80));
+        let member = Arc::new(Member::new(0, Endpoint::Tcp { tls: false, host: "model.internal".into(), port: 80 }));
+        assert!(member.due_to_resolve(60_000, 30_000).is_none(), "nobody has needed it");
+        let resolver = Answers(Mutex::new(vec![Err(io::ErrorKind::Other.into()), Ok(address(1))]));
+        assert_eq!(member.addresses(&resolver, 100).await.expect("an answer"), [address(1)]);
+        member.doubt();
+        assert_eq!(member.addresses(&resolver, 5000).await.expect("known"), [address(1)], "nobody waits");
+        assert!(member.due_to_resolve(1099, 30_000).is_none());
+        {
+            let asking = member.due_to_resolve(5000, 30_000).expect("it is in doubt");
+            assert!(member.due_to_resolve(5000, 30_000).is_none(), "one at a time");
+            assert!(asking.resolve(&resolver, 5000).await.is_err());
+        }
+        assert!(member.due_to_resolve(5999, 30_000).is_none(), "the failure counts as asked");
+        let asking = member.due_to_resolve(6000, 30_000).expect("it is still in doubt");
+        let resolver = Answers(Mutex::new(vec![Ok(address(2))]));
+        assert_eq!(asking.resolve(&resolver, 6000).await.expect("an answer"), [address(2)]);
+        drop(asking);
+        assert_eq!((member.generation(), member.due_to_resolve(35_999, 30_000).is_none()), (1, true));
     }
 }

@@ -126,7 +126,10 @@ impl UpstreamClient {
         let pass = self.pass(cluster)?;
         let slot = match &cluster.gate {
             None => None,
-            Some(gate) => Some(gate.enter(&cluster.metrics).await.map_err(SendError::Overloaded)?),
+            Some((rule, gate)) => {
+                let entered = to.in_time(gate.enter(rule, &cluster.metrics)).await?;
+                Some(entered.map_err(SendError::Overloaded)?)
+            }
         };
         let sent = self.attempts(request, to).await;
         if let Some(pass) = pass {

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 
 use super::cluster::Pending;
+use super::gate::Slot;
 use super::member::Member;
 use super::socket::Socket;
 use super::standing::millis;
@@ -249,12 +250,12 @@ impl Pool {
         }
     }
 
-    /// Connections to an endpoint that are ready for a request.
-    pub(super) fn ready(&self, member: &Member, now: Instant) -> usize {
+    /// Connections to an endpoint that are ready for a request, and still will be at `then`.
+    pub(super) fn ready(&self, member: &Member, then: Instant) -> usize {
         let generation = member.generation();
         self.lock().get(&member.id).map_or(0, |lane| {
-            lane.idle.iter().filter(|idle| idle.is_usable(generation, now)).count()
-                + lane.shared.iter().filter(|shared| shared.is_usable(generation, now)).count()
+            lane.idle.iter().filter(|idle| idle.is_usable(generation, then)).count()
+                + lane.shared.iter().filter(|shared| shared.is_usable(generation, then)).count()
         })
     }
 
@@ -298,7 +299,7 @@ pub(super) struct Loan {
     pub(super) pool: Arc<Pool>,
     pub(super) pending: Pending,
     /// The request's place among those that the service is given at once.
-    pub(super) slot: Option<OwnedSemaphorePermit>,
+    pub(super) slot: Option<Slot>,
     pub(super) keepalive: Duration,
     /// Whether another request may follow on it.
     pub(super) reusable: bool,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use super::breaker::Breaker;
 use super::budget::Budget;
@@ -72,16 +73,20 @@ impl Upstreams {
     pub fn adopt(&self, policy: &Policy) -> Result<(), String> {
         let _adopting = self.adopting.lock().unwrap_or_else(PoisonError::into_inner);
         let elders = self.current.load_full();
-        let mut clusters = HashMap::new();
-        let mut current: Vec<Arc<Cluster>> = Vec::new();
+        let elder_of = |upstream: &Upstream| elders.iter().find(|elder| elder.name == upstream.name);
+        let mut found: Vec<(&Arc<Upstream>, Option<Arc<ClientTls>>)> = Vec::new();
         for route in policy.routes.routes() {
             let upstream = &route.upstream;
-            if clusters.contains_key(&address(upstream)) {
+            if found.iter().any(|(known, _)| Arc::ptr_eq(known, upstream)) {
                 continue;
             }
-            let elder = elders.iter().find(|elder| elder.name == upstream.name);
-            let cluster = self.cluster(upstream, elder).map_err(|why| format!("upstream {}: {why}", upstream.name))?;
-            let cluster = Arc::new(cluster);
+            let tls = client_tls(upstream, elder_of(upstream));
+            found.push((upstream, tls.map_err(|why| format!("upstream {}: {why}", upstream.name))?));
+        }
+        // Nothing fails from here on.
+        let (mut clusters, mut current) = (HashMap::new(), Vec::new());
+        for (upstream, tls) in found {
+            let cluster = Arc::new(self.cluster(upstream, tls, elder_of(upstream)));
             clusters.insert(address(upstream), Arc::clone(&cluster));
             current.push(cluster);
         }
@@ -104,13 +109,14 @@ impl Upstreams {
         Ok(())
     }
 
-    fn cluster(&self, upstream: &Arc<Upstream>, elder: Option<&Arc<Cluster>>) -> Result<Cluster, String> {
-        let same_tls = elder.and_then(|elder| elder.tls.clone()).filter(|tls| tls.is_of(&upstream.tls, upstream.http2));
-        let tls = match same_tls {
-            _ if !upstream.endpoints.iter().any(Endpoint::is_tls) => None,
-            Some(tls) => Some(tls),
-            None => Some(Arc::new(ClientTls::load(&upstream.tls, upstream.http2)?)),
-        };
+    fn cluster(&self, upstream: &Arc<Upstream>, tls: Option<Arc<ClientTls>>, elder: Option<&Arc<Cluster>>) -> Cluster {
+        // Requests that were let in under the policy before count on, whatever else has changed.
+        let gate = upstream.max_concurrent.map(|rule| {
+            let known = elder.and_then(|elder| elder.gate.as_ref()).map(|(_, gate)| Arc::clone(gate));
+            let gate = known.unwrap_or_else(|| Arc::new(Gate::new(rule.max)));
+            gate.resize(rule.max);
+            (rule, gate)
+        });
         // A connection that was made on other terms is not used on these.
         let on_same_terms = |elder: &&Arc<Cluster>| {
             elder.http2 == upstream.http2
@@ -132,14 +138,13 @@ impl Upstreams {
         if elder.is_none() && tls.is_some() {
             metrics.tls_reload_success.set(1);
         }
-        let gate = upstream.max_concurrent.map(|rule| {
-            let known = elder.and_then(|elder| elder.gate.clone()).filter(|gate| gate.rule == rule);
-            known.unwrap_or_else(|| Arc::new(Gate::new(rule)))
-        });
         let breaker = upstream.breaker.map(|rule| {
             let known = elder.and_then(|elder| elder.breaker.clone()).filter(|breaker| breaker.rule == rule);
             known.unwrap_or_else(|| Arc::new(Breaker::new(rule, metrics.breaker_state.clone())))
         });
+        if breaker.is_none() {
+            metrics.breaker_state.set(0);
+        }
         let budget = upstream.retries.map(|rule| {
             let known = elder.and_then(|elder| elder.budget.clone()).filter(|budget| budget.rule == rule);
             known.unwrap_or_else(|| Arc::new(Budget::new(rule)))
@@ -148,7 +153,7 @@ impl Upstreams {
         if upstream.health.is_none() {
             members.iter().for_each(|member| member.standing.unchecked());
         }
-        Ok(Cluster {
+        Cluster {
             spec: Arc::downgrade(upstream),
             name: Arc::clone(&upstream.name),
             members,
@@ -162,7 +167,7 @@ impl Upstreams {
             breaker,
             budget,
             metrics,
-        })
+        }
     }
 
     /// The state of an upstream; `None` for one that was never adopted. Workers keep what they found.
@@ -192,8 +197,7 @@ impl Upstreams {
     /// The upstreams of which every endpoint fails its checks.
     pub fn failing(&self) -> Vec<Arc<str>> {
         let current = self.current.load();
-        let failing =
-            current.iter().filter(|cluster| cluster.members.iter().all(|member| member.standing.is_unhealthy()));
+        let failing = current.iter().filter(|cluster| cluster.is_failing());
         failing.map(|cluster| Arc::clone(&cluster.name)).collect()
     }
 
@@ -201,19 +205,29 @@ impl Upstreams {
     pub async fn tend(self: Arc<Self>) {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         let mut checks = tokio::time::interval(CHECK_EVERY);
-        let (mut looking, mut checking) = (JoinSet::new(), JoinSet::new());
+        // Those that were missed are not made up for.
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut reading, mut resolving, mut checking) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
         loop {
             let current = self.current();
             let is_checked = current.iter().any(|cluster| cluster.is_checked);
             tokio::select! {
-                // Whoever is slow is not sent again before it is back.
-                _ = looks.tick() => if looking.is_empty() {
-                    current.iter().for_each(|cluster| self.look_after(cluster, &mut looking));
-                },
+                _ = looks.tick() => {
+                    current.iter().for_each(|cluster| self.look_after(cluster, &mut resolving));
+                    // Files that are slow to read are not read again before they are done.
+                    if reading.is_empty() {
+                        for cluster in current.iter().filter(|cluster| cluster.tls.is_some()) {
+                            let cluster = Arc::clone(cluster);
+                            reading.spawn_blocking(move || look(&cluster));
+                        }
+                    }
+                }
                 _ = checks.tick(), if is_checked => {
                     current.iter().for_each(|cluster| self.check(cluster, &mut checking));
                 }
-                Some(_) = looking.join_next() => {}
+                Some(_) = reading.join_next() => {}
+                Some(_) = resolving.join_next() => {}
                 Some(_) = checking.join_next() => {}
             }
         }
@@ -222,13 +236,9 @@ impl Upstreams {
     fn look_after(&self, cluster: &Arc<Cluster>, errands: &mut JoinSet<()>) {
         let now = self.now_millis();
         cluster.tell(now);
-        if cluster.tls.is_some() {
-            let cluster = Arc::clone(cluster);
-            errands.spawn_blocking(move || look(&cluster));
-        }
         let period = millis(cluster.resolve);
-        for member in cluster.members.iter().filter(|member| member.is_due_to_resolve(now, period)) {
-            let (member, resolver) = (Arc::clone(member), Arc::clone(&self.resolver));
+        for member in cluster.members.iter().filter_map(|member| member.due_to_resolve(now, period)) {
+            let resolver = Arc::clone(&self.resolver);
             errands.spawn(async move {
                 let resolved = tokio::time::timeout(LONGEST_LOOK, member.resolve(&*resolver, now)).await;
                 let why = match resolved {
@@ -254,6 +264,18 @@ impl Upstreams {
     }
 }
 
+/// The TLS of an upstream: its elder's, where it is the same.
+fn client_tls(upstream: &Upstream, elder: Option<&Arc<Cluster>>) -> Result<Option<Arc<ClientTls>>, String> {
+    if !upstream.endpoints.iter().any(Endpoint::is_tls) {
+        return Ok(None);
+    }
+    let same = elder.and_then(|elder| elder.tls.clone()).filter(|tls| tls.is_of(&upstream.tls, upstream.http2));
+    match same {
+        Some(tls) => Ok(Some(tls)),
+        None => Ok(Some(Arc::new(ClientTls::load(&upstream.tls, upstream.http2)?))),
+    }
+}
+
 pub(super) fn address(upstream: &Arc<Upstream>) -> usize {
     Arc::as_ptr(upstream).addr()
 }
@@ -271,5 +293,96 @@ fn look(cluster: &Cluster) {
             cluster.metrics.tls_reload_success.set(0);
             tracing::error!(upstream, why, "the TLS files have changed and cannot be used; the old ones stay in force");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::resolve::SystemResolver;
+    use super::super::standing::Change;
+    use super::*;
+    use crate::policy::{self, Concurrency, Ejection, HealthCheck, Http2, Timeouts, UpstreamTls};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn upstream(change: impl FnOnce(&mut Upstream)) -> Arc<Upstream> {
+        let mut upstream = Upstream {
+            name: "ai".into(),
+            endpoints: vec![Endpoint::Tcp { tls: false, host: "10.0.0.1".into(), port: 80 }],
+            tls: UpstreamTls::default(),
+            http2: Http2::Auto,
+            timeouts: Timeouts { connect: SECOND, first_byte: SECOND, idle: SECOND, total: None },
+            keepalive: SECOND,
+            warm: 0,
+            resolve: SECOND,
+            max_concurrent: None,
+            eject: None,
+            breaker: None,
+            retries: None,
+            health: None,
+            set_headers: Vec::new(),
+            assertion: None,
+        };
+        change(&mut upstream);
+        Arc::new(upstream)
+    }
+
+    fn upstreams() -> Upstreams {
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        Upstreams::new(metrics, Clock::manual(), Arc::new(SystemResolver))
+    }
+
+    fn health() -> HealthCheck {
+        let path = "/".parse().expect("a path");
+        HealthCheck { path, interval: SECOND, timeout: SECOND, healthy: 1, unhealthy: 1 }
+    }
+
+    #[test]
+    fn a_check_that_outlives_its_rule_says_nothing() {
+        let upstreams = upstreams();
+        let (checked, unchecked) = (upstream(|upstream| upstream.health = Some(health())), upstream(|_| {}));
+        let before = Arc::new(upstreams.cluster(&checked, None, None));
+        let after = upstreams.cluster(&unchecked, None, Some(&before));
+        let member = &after.members[0];
+        assert_eq!(member.standing.checked(false, &health()), Some(Change::Failed));
+        assert!(before.is_failing() && !before.is_good(member, 0));
+        assert!(!after.is_failing() && after.is_good(member, 0));
+    }
+
+    #[test]
+    fn the_only_endpoint_is_never_out() {
+        let rule = Ejection { failures: 1, time: SECOND, max_time: SECOND, max_share: 100, server_errors: false };
+        let upstreams = upstreams();
+        let upstream = |count| {
+            upstream(|upstream| {
+                upstream.eject = Some(rule);
+                let other = |port| Endpoint::Tcp { tls: false, host: "10.0.0.1".into(), port };
+                upstream.endpoints = (0..count).map(other).collect();
+            })
+        };
+        for (count, is_out) in [(1, false), (2, true)] {
+            let cluster = upstreams.cluster(&upstream(count), None, None);
+            cluster.members.iter().for_each(|member| cluster.failed(member, 0, "closed"));
+            assert!(cluster.members.iter().all(|member| member.standing.is_ejected(0) == is_out), "{count}");
+        }
+    }
+
+    #[test]
+    fn a_reload_keeps_the_gate_and_closes_what_is_gone() {
+        let upstreams = upstreams();
+        let upstream = |wait, with_breaker: bool| {
+            upstream(|upstream| {
+                upstream.max_concurrent = Some(Concurrency { max: 2, queue: 1, wait });
+                let rule = policy::Breaker { failures: 1, time: SECOND, server_errors: false };
+                upstream.breaker = with_breaker.then_some(rule);
+            })
+        };
+        let before = Arc::new(upstreams.cluster(&upstream(SECOND, true), None, None));
+        before.breaker.as_ref().expect("a breaker").pass(0).expect("it is closed").failed(0);
+        assert_eq!(before.metrics.breaker_state.get(), 2);
+        let after = upstreams.cluster(&upstream(SECOND * 2, false), None, Some(&before));
+        let [Some((_, old)), Some((rule, new))] = [&before.gate, &after.gate] else { panic!("both have one") };
+        assert!(Arc::ptr_eq(old, new));
+        assert_eq!((rule.wait, after.metrics.breaker_state.get()), (SECOND * 2, 0));
     }
 }

@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
@@ -16,6 +17,26 @@ use tokio_rustls::client::TlsStream;
 pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+/// After how long a silent peer is asked whether it is there, how often, and how many questions it may leave open. Its
+/// kernel answers, so a service that computes is not taken for a dead one.
+const ASK_AFTER: Duration = Duration::from_secs(20);
+const ASK_EVERY: Duration = Duration::from_secs(10);
+const ASK_TIMES: u32 = 3;
+
+/// Has the kernel find out that a peer is gone without a word. A peer that takes nothing is `patience` waited for.
+pub(super) fn watch_over(stream: &TcpStream, patience: Duration) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    let questions = TcpKeepalive::new().with_time(ASK_AFTER).with_interval(ASK_EVERY).with_retries(ASK_TIMES);
+    socket.set_tcp_keepalive(&questions)?;
+    // Without it, what was sent and never arrived is sent again for a quarter of an hour (RFC 5482). It counts also
+    // while the peer's window is shut.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(patience.max(ASK_AFTER + ASK_EVERY * ASK_TIMES)))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = patience;
+    Ok(())
 }
 
 /// A socket that hyper drives and the pool can look at.
@@ -214,6 +235,25 @@ impl AsyncWrite for Counted {
         match &mut self.io {
             Io::Plain(io) => Pin::new(io).poll_shutdown(cx),
             Io::Tls(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_watches_over_the_peer() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let stream = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+        for (patience, waits) in [(1, 50), (90, 90)] {
+            watch_over(&stream, Duration::from_secs(patience)).expect("a socket that can");
+            let socket = SockRef::from(&stream);
+            assert!(socket.keepalive().expect("an option"));
+            assert_eq!(socket.tcp_keepalive_time().expect("an option"), Duration::from_secs(20));
+            #[cfg(target_os = "linux")]
+            assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(Duration::from_secs(waits)));
         }
     }
 }

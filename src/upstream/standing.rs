@@ -32,10 +32,6 @@ pub(super) enum Change {
 }
 
 impl Standing {
-    pub(super) fn is_good(&self, now: u64) -> bool {
-        !self.is_ejected(now) && !self.is_unhealthy()
-    }
-
     pub(super) fn is_ejected(&self, now: u64) -> bool {
         self.ejected_until.load(Relaxed) > now
     }
@@ -123,7 +119,7 @@ mod tests {
         assert!(!standing.failed(&RULE, 0) && !standing.failed(&RULE, 0));
         assert!(standing.failed(&RULE, 0), "the third in a row");
         assert_eq!(standing.eject(&RULE, 0), Duration::from_secs(5));
-        assert!(!standing.is_good(4999) && standing.is_good(5000));
+        assert!(standing.is_ejected(4999) && !standing.is_ejected(5000));
         assert!(!standing.failed(&RULE, 4999), "it is out already");
         assert!(standing.failed(&RULE, 5000), "one is enough when it comes back");
         assert_eq!(standing.eject(&RULE, 5000), Duration::from_secs(10));
@@ -145,10 +141,10 @@ mod tests {
         assert_eq!(standing.checked(true, &rule), None);
         assert_eq!([false, false, true, false, false].map(|well| standing.checked(well, &rule)), [None; 5]);
         assert_eq!(standing.checked(false, &rule), Some(Change::Failed));
-        assert!(!standing.is_good(0));
+        assert!(standing.is_unhealthy());
         assert_eq!([true, false, true].map(|well| standing.checked(well, &rule)), [None; 3]);
         assert_eq!(standing.checked(true, &rule), Some(Change::Recovered));
-        assert!(standing.is_good(0));
+        assert!(!standing.is_unhealthy());
         let standing = Standing::default();
         assert_eq!(standing.checked(false, &rule), Some(Change::Failed), "the first one decides");
     }

@@ -256,6 +256,12 @@ async fn a_turn_that_does_not_come_and_a_request_that_takes_too_long() {
     let answer = proxy.get("/a").send().await;
     assert!(answer.status == 200 && !answer.complete, "{answer:?}");
     assert_eq!(proxy.metric(r#"keyward_upstream_timeouts_total{upstream="ai",wait="total"}"#).await, 1.0);
+
+    // The wait before another attempt counts: the endpoint is not there, and would be asked again much later.
+    let again = "endpoints: unix:nobody.sock, retries: {attempts: 1, budget: 100, backoff: 10s}";
+    let proxy = Proxy::builder_to(origin.address).upstream(again).config(PUBLIC);
+    let proxy = proxy.base("idle: 10s", "idle: 10s, total: 300ms").start().await;
+    assert_eq!(proxy.get("/a").send().await.status, 504);
 }
 
 #[tokio::test]
@@ -430,6 +436,35 @@ routes: [{id: all, path: /**, public: true}]
         }
     }
     assert_eq!(answered.load(Ordering::SeqCst), 40, "each was answered once");
+}
+
+#[tokio::test]
+async fn a_goodbye_for_an_error_is_a_broken_connection() {
+    let broken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&broken);
+    let origin = Origin::raw(move |stream| {
+        let count = Arc::clone(&count);
+        async move {
+            let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+            let mut unanswered = Vec::new();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                if request.method() == "POST" || count.load(Ordering::SeqCst) == 0 {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    unanswered.push(respond);
+                    connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                } else {
+                    // Its client may have gone.
+                    let _ = respond.send_response(http::Response::new(()), true);
+                }
+            }
+        }
+    })
+    .await;
+    let proxy = before(&[&origin], &format!("http2: true, {RETRIES}")).await;
+    assert_eq!(proxy.get("/a").send().await.status, 200, "what is idempotent is sent again");
+    assert_eq!((broken.load(Ordering::SeqCst), origin.connections()), (1, 2));
+    assert_eq!(proxy.post("/a").json("{}").send().await.status, 502);
+    assert_eq!(broken.load(Ordering::SeqCst), 2, "once");
 }
 
 #[tokio::test]

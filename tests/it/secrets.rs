@@ -137,7 +137,7 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
     for shift in 0..3 {
         // The body alone, at each place that it can have within a longer text that is encoded.
         let padded = [&b"xxx"[..shift], body].concat();
-        let keep = |text: String| text[4..text.len() - 4].as_bytes().to_vec();
+        let keep = |text: String| text.as_bytes()[4..text.len() - 4].to_vec();
         forms.extend([keep(Base64::encode_string(&padded)), keep(Base64Url::encode_string(&padded))]);
     }
     forms
@@ -320,8 +320,8 @@ async fn nothing_that_a_running_keyward_writes_holds_any_part_of_a_key() {
     for part in ["TRACE", "DEBUG", "a key was changed"] {
         assert!(log.contains(part), "the log says nothing of {part}");
     }
-    let records = it.said.iter().filter(|(name, _)| name == "usage.jsonl").map(|(_, bytes)| bytes);
-    let records = String::from_utf8_lossy(records.last().expect("records")).into_owned();
+    let mut records = it.said.iter().filter(|(name, _)| name == "usage.jsonl").map(|(_, bytes)| bytes);
+    let records = String::from_utf8_lossy(records.next_back().expect("records")).into_owned();
     for code in ["INVALID_KEY", "AMBIGUOUS_KEY", "AI_INPUT_BLOCKED", "INSUFFICIENT_SCOPE", "UPSTREAM_UNREACHABLE"] {
         assert!(records.contains(code), "no record of {code}");
     }

@@ -52,6 +52,14 @@ fn upstream(
     {
         findings.add(spot.mistake("no endpoint is `https://`, so `tls` would mean nothing"));
     }
+    let keepalive = written.keepalive.or(KEEPALIVE);
+    if let Some(spot) = written.warm.spot()
+        && keepalive.is_zero()
+        && resilience::count(written.warm.clone(), 0) > 0
+    {
+        let mistake = spot.mistake("with `keepalive: 0s` no connection is kept, so none can be ready");
+        findings.add(mistake.help("give `keepalive` a time, or leave `warm` out"));
+    }
     let endpoints = match (endpoint, own) {
         (Some(endpoint), _) => vec![endpoint.clone()],
         (None, own) => own?,
@@ -67,7 +75,7 @@ fn upstream(
             idle: written.timeouts.idle.or(IDLE),
             total: written.timeouts.total.given(),
         },
-        keepalive: written.keepalive.or(KEEPALIVE),
+        keepalive,
         warm: resilience::count(written.warm, 0),
         resolve: written.resolve.or(RESOLVE),
         max_concurrent: resilience::concurrency(written.max_concurrent, written.queue, findings),

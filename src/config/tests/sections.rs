@@ -84,6 +84,10 @@ fn upstreams() {
             "1:46 upstreams.ai.queue: without `max_concurrent` nobody waits, so `queue` would mean nothing | add `max_concurrent`, the number of requests that the service is given at once",
         ),
         (
+            "endpoints: http://a, warm: 1, keepalive: 0s",
+            "1:45 upstreams.ai.warm: with `keepalive: 0s` no connection is kept, so none can be ready | give `keepalive` a time, or leave `warm` out",
+        ),
+        (
             "endpoints: http://a, eject: {for: 10m}",
             "1:52 upstreams.ai.eject.for: `for` is longer than `max_for`, the longest time that it is doubled to",
         ),

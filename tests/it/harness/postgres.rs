@@ -155,14 +155,15 @@ impl Cluster {
             shell.uid(user).gid(group);
         }
         *self.watchdog() = Some(shell.spawn().expect("a shell"));
-        for _ in 0..6_000 {
+        let is_ready = (0..6_000).any(|_| {
             let ready = fs::read_to_string(self.pid_file()).unwrap_or_default();
-            if ready.lines().nth(7).is_some_and(|state| state.trim() == "ready") {
-                return;
+            let is_ready = ready.lines().nth(7).is_some_and(|state| state.trim() == "ready");
+            if !is_ready {
+                std::thread::sleep(Duration::from_millis(20));
             }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("the server in {} does not start", self.directory.display());
+            is_ready
+        });
+        assert!(is_ready, "the server in {} does not start", self.directory.display());
     }
 
     /// Stops the clock of every process of the server: connections stay, and nothing answers.

@@ -194,6 +194,23 @@ fn a_missing_pepper_is_an_error_and_no_invalid_key() {
 }
 
 #[test]
+fn what_cannot_be_told_locks_out_nobody_who_comes_with_it() {
+    on_each_engine(|home| {
+        let known = create(&mut home.open_with(peppers("b")), "under b");
+        let other = create(&mut home.open_with(peppers("ab")), "under a");
+        let store = home.open_with(peppers("b"));
+        let texts = [other.secret.expose(), known.secret.expose(), "no key"];
+        let wanted = texts.map(|text| store.peppers().candidates(text));
+        let found = store.find_all(&wanted.iter().collect::<Vec<_>>()).expect("a good store");
+        let is_unknown_pepper = |answer: &Result<_, StoreError>| {
+            matches!(answer.as_ref().err().map(StoreError::fault), Some(Fault::UnknownPepper(_)))
+        };
+        assert_eq!(found.iter().map(is_unknown_pepper).collect::<Vec<_>>(), [true, false, true]);
+        assert!(matches!(&found[1], Ok(Some(found)) if found.record.id == known.id));
+    });
+}
+
+#[test]
 fn uses_add_up_and_wake_nobody() {
     on_each_engine(|home| {
         let (mut store, mut other) = (home.open(), home.open());
