@@ -10,14 +10,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, Write};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::config::AdminSpec;
 use crate::key_service::token_digest;
 use crate::keys::{
-    CreatedKey, ImportError, InvalidKey, KeyFilter, KeyId, KeyOptions, KeyPage, KeyPrefix, KeyRecord, KeySecret,
-    KeyStatus, NewKey, NotAKeyId, Peppers, Reason, Revocation, Rotation, Store, StoreError, StorePlace, SystemRandom,
-    looks_valid, read_import, rfc3339,
+    CreatedKey, ImportError, Imported, InvalidKey, KeyFilter, KeyId, KeyOptions, KeyPage, KeyPrefix, KeyRecord,
+    KeySecret, KeyStatus, NewKey, NotAKeyId, Peppers, Reason, Revocation, Rotation, Store, StoreError, StorePlace,
+    SystemRandom, looks_valid, read_import, rfc3339,
 };
 
 mod args;
@@ -90,6 +91,17 @@ impl Source<'_> {
         }
     }
 
+    fn import(&self, list: &Path, now: SystemTime) -> Result<Imported, KeysError> {
+        match self {
+            Self::Store(at) => {
+                let file = File::open(list).map_err(ImportError::Read)?;
+                let keys = read_import(&mut BufReader::new(file), now)?;
+                Ok(Store::open(at.place, at.peppers.clone())?.import(&keys, now)?)
+            }
+            Self::Service(remote) => remote.import(list, now),
+        }
+    }
+
     fn unknown(&self, id: KeyId) -> KeysError {
         let store = match self {
             Self::Store(at) => at.place.to_string(),
@@ -106,20 +118,18 @@ pub fn run_remote(
     now: SystemTime,
     out: &mut dyn Write,
 ) -> Result<(), KeysError> {
-    let url = remote.url.as_deref().unwrap_or_default();
-    let source = Source::Service(Box::new(Remote::new(url, remote).map_err(KeysError::Service)?));
+    let source = Source::Service(Box::new(Remote::service(remote).map_err(KeysError::Service)?));
     match command {
         KeysCommand::Create(args) => create(args, &source, now, out),
         KeysCommand::List(args) => list(args, &source, now, out),
         KeysCommand::Show(args) => show(args, &source, now, out),
         KeysCommand::Rotate(args) => rotate(args, &source, out),
         KeysCommand::Revoke(args) => revoke(args, &source, out),
-        // Their arguments have no `--url`.
-        KeysCommand::Import(_)
-        | KeysCommand::Prune(_)
-        | KeysCommand::Peppers(_)
-        | KeysCommand::Purge(_)
-        | KeysCommand::Token(_) => Err(KeysError::Service("a key service cannot be asked for this".to_owned())),
+        KeysCommand::Import(args) => import(args, &source, now, out),
+        // Their arguments name no key service.
+        KeysCommand::Prune(_) | KeysCommand::Peppers(_) | KeysCommand::Purge(_) | KeysCommand::Token(_) => {
+            Err(KeysError::Service("a key service cannot be asked for this".to_owned()))
+        }
     }
 }
 
@@ -138,7 +148,7 @@ pub fn run(
         KeysCommand::Show(args) => show(args, &source, target.now, out),
         KeysCommand::Rotate(args) => rotate(args, &source, out),
         KeysCommand::Revoke(args) => revoke(args, &source, out),
-        KeysCommand::Import(args) => import(args, target, out),
+        KeysCommand::Import(args) => import(args, &source, target.now, out),
         KeysCommand::Prune(args) => prune(args, target, out),
         KeysCommand::Peppers(args) => peppers(args, target, out),
         KeysCommand::Purge(args) => purge(args, admin, out),
@@ -230,10 +240,8 @@ fn revoke(args: &RevokeArgs, source: &Source<'_>, out: &mut dyn Write) -> Result
     Ok(out.flush()?)
 }
 
-fn import(args: &ImportArgs, target: &Target<'_>, out: &mut dyn Write) -> Result<(), KeysError> {
-    let file = File::open(&args.file).map_err(ImportError::Read)?;
-    let keys = read_import(&mut BufReader::new(file), target.now)?;
-    let imported = Store::open(target.place, target.peppers.clone())?.import(&keys, target.now)?;
+fn import(args: &ImportArgs, source: &Source<'_>, now: SystemTime, out: &mut dyn Write) -> Result<(), KeysError> {
+    let imported = source.import(&args.file, now)?;
     let counts = [("added", imported.added as u64), ("known", imported.known as u64)];
     if args.common.json {
         show::counts_json(&counts, out)?;
@@ -285,8 +293,12 @@ pub fn purge(args: &PurgeArgs, admin: Option<&AdminSpec>, out: &mut dyn Write) -
     if args.what.key_id.as_deref().is_some_and(looks_valid) {
         return Err(KeysError::NotAKeyId);
     }
-    let admin = admin.ok_or_else(|| KeysError::Purge("the configuration has no `admin` to ask".to_owned()))?;
-    purge::purge(&args.what, admin).map_err(KeysError::Purge)?;
+    match (&args.admin.url, admin) {
+        (Some(_), _) => Remote::admin(&args.admin).and_then(|remote| remote.purge(&args.what)),
+        (None, Some(admin)) => purge::purge(&args.what, admin),
+        (None, None) => Err("the configuration has no `admin` to ask".to_owned()),
+    }
+    .map_err(KeysError::Purge)?;
     if args.common.json { writeln!(out, r#"{{"purged": true}}"#) } else { writeln!(out, "Purged.") }?;
     Ok(out.flush()?)
 }

@@ -114,6 +114,11 @@ fn manage_keys(command: &keys::KeysCommand) -> Result<(), Failure> {
     if let Some(remote) = command.remote() {
         return keys::run_remote(command, remote, Clock::system().now().wall, out).map_err(Failure::other);
     }
+    if let keys::KeysCommand::Purge(args) = command
+        && args.admin.url.is_some()
+    {
+        return keys::purge(args, None, out).map_err(Failure::other);
+    }
     if let keys::KeysCommand::Token(args) = command {
         return keys::token(args, out).map_err(Failure::other);
     }

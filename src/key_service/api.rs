@@ -19,7 +19,7 @@ use super::request::{self, ListRequest};
 use super::token::{Caller, Scope, Tokens};
 use super::{oauth, openapi, shape};
 use crate::auth::{StoreVerifier, VerifierError};
-use crate::keys::{KeyId, KeyPrefix, Revocation, Rotation, Store, StoreError, SystemRandom};
+use crate::keys::{ImportError, KeyId, KeyPrefix, Revocation, Rotation, Store, StoreError, SystemRandom, read_import};
 use crate::limit::{BucketOwner, Charge, Limiter};
 use crate::listener::{Answer, Phase};
 use crate::observe::Metrics;
@@ -68,6 +68,8 @@ struct Inner {
     /// One change at a time: the database lets no two of them happen at once.
     turn: Arc<Semaphore>,
     readers: Arc<Semaphore>,
+    /// One list at a time: it may fill some dozen MiB.
+    lists: Arc<Semaphore>,
     places: Arc<Semaphore>,
 }
 
@@ -85,6 +87,7 @@ enum Operation {
     Token,
     List,
     Create,
+    Import,
     Verify,
     Follow,
     Get(KeyId),
@@ -102,6 +105,7 @@ impl Operation {
             "/openapi.json" | "/api/v1/openapi.json" => return one(&Method::GET, "GET", Self::Document),
             "/oauth2/token" => return one(&Method::POST, "POST", Self::Token),
             "/api/v1/api_keys/verify" => return one(&Method::POST, "POST", Self::Verify),
+            "/api/v1/api_keys/import" => return one(&Method::POST, "POST", Self::Import),
             "/api/v1/api_keys/revocations" => return one(&Method::GET, "GET", Self::Follow),
             "/api/v1/api_keys" => {
                 return match *method {
@@ -132,6 +136,7 @@ impl Operation {
             Self::Token => "token",
             Self::List => "list",
             Self::Create => "create",
+            Self::Import => "import",
             Self::Verify => "verify",
             Self::Follow => "revocations",
             Self::Get(_) => "get",
@@ -145,7 +150,7 @@ impl Operation {
         match self {
             Self::Document | Self::Token => None,
             Self::List | Self::Get(_) => Some(&[Scope::Read]),
-            Self::Create => Some(&[Scope::Create]),
+            Self::Create | Self::Import => Some(&[Scope::Create]),
             Self::Rotate(_) => Some(&[Scope::Update]),
             Self::Delete(_) => Some(&[Scope::Delete]),
             Self::Verify | Self::Follow => Some(&[Scope::Read, Scope::Verify]),
@@ -172,8 +177,9 @@ impl Answer for Service {
 impl Service {
     pub fn new(parts: Parts) -> Self {
         let semaphore = |places| Arc::new(Semaphore::new(places));
-        let (turn, readers, places) = (semaphore(1), semaphore(MAX_READERS), semaphore(parts.max_followers));
-        Self(Arc::new(Inner { parts, turn, readers, places }))
+        let (turn, readers, lists) = (semaphore(1), semaphore(MAX_READERS), semaphore(1));
+        let places = semaphore(parts.max_followers);
+        Self(Arc::new(Inner { parts, turn, readers, lists, places }))
     }
 }
 
@@ -213,6 +219,10 @@ impl Inner {
                 request::no_parameters(query)?;
                 let body = body::read(&head.headers, body, "application/json").await?;
                 self.create(&body, caller, now).await?
+            }
+            Operation::Import => {
+                request::no_parameters(query)?;
+                self.import(&head.headers, body, caller, now).await?
             }
             Operation::Rotate(id) => {
                 request::no_parameters(query)?;
@@ -302,6 +312,32 @@ impl Inner {
             Ok(key)
         });
         Ok(shape::created(&made.await?))
+    }
+
+    /// Adds keys by their hashes, all of a list or none.
+    async fn import(
+        &self,
+        headers: &HeaderMap,
+        body: Incoming,
+        caller: Caller,
+        now: Now,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
+        let place = Arc::clone(&self.lists).try_acquire_owned();
+        let _place = place.map_err(|_| Problem::unavailable("another list is being imported; try again"))?;
+        let list = body::read_list(headers, body).await?;
+        // Off this thread: thousands of lines take their time.
+        let read = tokio::task::spawn_blocking(move || read_import(&mut &list[..], now.wall));
+        let keys = read.await.map_err(|error| away(VerifierError::new(error.to_string())))?.map_err(not_imported)?;
+        let imported = self.change(move |store| match store.import(&keys, now.wall) {
+            Ok(imported) => {
+                let (token, added, known) = (&*caller.name, imported.added, imported.known);
+                tracing::info!(token, added, known, change = "import", "keys were imported");
+                Ok(Ok(imported))
+            }
+            Err(ImportError::Store(error)) => Err(error),
+            Err(error) => Ok(Err(error)),
+        });
+        imported.await?.map(shape::imported).map_err(not_imported)
     }
 
     async fn rotate(
@@ -419,6 +455,15 @@ impl Inner {
                 Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "internal error; the log says more"))
             }
         }
+    }
+}
+
+fn not_imported(error: ImportError) -> Problem {
+    match error {
+        ImportError::Mistakes(mistakes) => Problem::list(mistakes),
+        ImportError::Store(error) => away(error.into()),
+        // It was read from memory.
+        ImportError::Read(error) => away(VerifierError::new(error.to_string())),
     }
 }
 

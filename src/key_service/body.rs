@@ -18,34 +18,55 @@ pub(super) const MAX_BODY: usize = 128 << 10;
 /// A body this small comes at once.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A list of keys to be imported: some twenty thousand of them.
+pub const MAX_LIST: usize = 4 << 20;
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How such a list is written.
+pub(super) const LIST_TYPES: [&str; 2] = ["application/x-ndjson", "text/csv"];
+
 /// Reads a whole body of the type `expected`. No copy of it is left behind.
 pub(super) async fn read<B: Body<Data = Bytes> + Unpin>(
     headers: &HeaderMap,
     body: B,
     expected: &'static str,
 ) -> Result<Zeroizing<Vec<u8>>, Problem> {
-    if !is_of_type(headers, expected) {
-        let message = format!("the body must be `Content-Type: {expected}`");
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message));
-    }
+    expect_type(headers, &[expected])?;
     read_any(body).await
+}
+
+/// Reads a whole list of keys. They should be hashes, but whoever is mistaken sends the keys themselves.
+pub(super) async fn read_list<B: Body<Data = Bytes> + Unpin>(
+    headers: &HeaderMap,
+    body: B,
+) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    expect_type(headers, &LIST_TYPES)?;
+    bounded(body, MAX_LIST, LIST_TIMEOUT).await
 }
 
 /// Reads a whole body, whatever its type.
 pub(super) async fn read_any<B: Body<Data = Bytes> + Unpin>(body: B) -> Result<Zeroizing<Vec<u8>>, Problem> {
-    let slow = || Problem::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "the body took too long");
-    tokio::time::timeout(TIMEOUT, collect(body)).await.unwrap_or_else(|_| Err(slow()))
+    bounded(body, MAX_BODY, TIMEOUT).await
 }
 
-async fn collect<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Result<Zeroizing<Vec<u8>>, Problem> {
+async fn bounded<B: Body<Data = Bytes> + Unpin>(
+    body: B,
+    most: usize,
+    time: Duration,
+) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    let slow = || Problem::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "the body took too long");
+    tokio::time::timeout(time, collect(body, most)).await.unwrap_or_else(|_| Err(slow()))
+}
+
+async fn collect<B: Body<Data = Bytes> + Unpin>(mut body: B, most: usize) -> Result<Zeroizing<Vec<u8>>, Problem> {
     let large = || {
-        let message = format!("a body has at most {MAX_BODY} bytes");
+        let message = format!("a body has at most {most} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message)
     };
     // Never grown: growing would leave a copy behind.
     let room = match body.size_hint().exact() {
-        Some(length) => usize::try_from(length).ok().filter(|&length| length <= MAX_BODY).ok_or_else(large)?,
-        None => MAX_BODY,
+        Some(length) => usize::try_from(length).ok().filter(|&length| length <= most).ok_or_else(large)?,
+        None => most,
     };
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     while let Some(frame) = body.frame().await {
@@ -59,9 +80,14 @@ async fn collect<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Result<Zeroizing
     Ok(bytes)
 }
 
-fn is_of_type(headers: &HeaderMap, expected: &str) -> bool {
+fn expect_type(headers: &HeaderMap, expected: &[&str]) -> Result<(), Problem> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    given.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(expected)
+    let given = given.split(';').next().unwrap_or_default().trim();
+    if expected.iter().any(|expected| given.eq_ignore_ascii_case(expected)) {
+        return Ok(());
+    }
+    let message = format!("the body must be `Content-Type: {}`", expected.join("` or `"));
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message))
 }
 
 /// An answer in JSON. Nothing here may be kept by a cache on the way.

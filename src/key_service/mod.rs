@@ -20,6 +20,7 @@ mod shape;
 mod token;
 
 pub use api::{Open, Parts, Service};
+pub use body::MAX_LIST;
 pub use openapi::document;
 pub use shape::record_json;
 pub use token::{AdminToken, InvalidToken, Scope, Tokens, token_digest};

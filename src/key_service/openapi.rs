@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
 
+use super::body::LIST_TYPES;
 use super::request::LARGEST_PAGE;
 use super::token::Scope;
 
@@ -26,6 +27,7 @@ fn build() -> Value {
         },
         "paths": {
             "/api/v1/api_keys": {"get": list(), "post": create()},
+            "/api/v1/api_keys/import": {"post": import()},
             "/api/v1/api_keys/verify": {"post": verify()},
             "/api/v1/api_keys/revocations": {"get": revocations()},
             "/api/v1/api_keys/{key_id}": {
@@ -112,6 +114,22 @@ fn create() -> Value {
     let errors = [400, 408, 413, 415];
     let create = operation("createApiKey", "Make a key", &[Scope::Create], ok(201, "CreatedKey"), &errors);
     with(create, &[takes("NewKey", true)])
+}
+
+fn import() -> Value {
+    let errors = [400, 408, 413, 415];
+    let import = operation(
+        "importApiKeys",
+        "Add keys by their hashes, all or none",
+        &[Scope::Create],
+        ok(200, "Import"),
+        &errors,
+    );
+    let lists = LIST_TYPES.map(|name| (name.to_owned(), json!({"schema": {"type": "string"}})));
+    let description = "Keys that were made elsewhere: JSON Lines, each an `ImportedKey`, or CSV with a head line, of up to \
+        4 MiB. A key that is there already stays as it is. Every bad line is an error with its number. Not Kinde's.";
+    let body = json!({"required": true, "content": lists.into_iter().collect::<Map<_, _>>()});
+    with(import, &[("description", description.into()), ("requestBody", body)])
 }
 
 fn rotate() -> Value {
@@ -262,6 +280,24 @@ fn schemas() -> Value {
             ("metadata?", json!({"type": ["object", "null"], "additionalProperties": {"type": "string"}})),
             ("created_by?", maybe()),
         ]),
+        "ImportedKey": object(&[
+            ("sha256", json!({"type": "string", "pattern": "^[0-9A-Fa-f]{64}$", "description": "Of the whole key."})),
+            ("name", text()),
+            ("id?", maybe()),
+            ("org_code?", maybe()),
+            ("user_id?", maybe()),
+            ("scopes?", texts()),
+            ("api_ids?", texts()),
+            ("allow_from?", texts()),
+            ("metadata?", pairs()),
+            ("limit?", maybe_limit()),
+            ("expires_on?", maybe_moment()),
+            ("created_on?", maybe_moment()),
+            ("created_by?", maybe()),
+            ("key_prefix?", maybe()),
+            ("key_suffix?", maybe()),
+        ]),
+        "Import": object(&[("code", code("OK")), ("message", text()), ("added", count()), ("known", count())]),
         "Rotation": object(&[("grace_period_seconds?", json!({"type": ["integer", "null"], "minimum": 0}))]),
         "PresentedKey": object(&[("api_key", text())]),
         "KeyRecord": key,
@@ -300,7 +336,7 @@ fn schemas() -> Value {
             ("allow_from?", texts()),
             ("limit?", maybe_limit()),
         ]),
-        "Error": object(&[("code", text()), ("message", text())]),
+        "Error": object(&[("code", text()), ("message", text()), ("line?", count())]),
         "Errors": object(&[("errors", json!({"type": "array", "items": reference("Error")}))]),
         "NotFound": object(&[("errors", reference("Error"))]),
         "Token": object(&[

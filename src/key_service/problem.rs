@@ -10,6 +10,7 @@ use http_body_util::Full;
 use serde_json::json;
 
 use super::body::of_json;
+use crate::keys::ImportMistake;
 
 /// A "no".
 #[derive(Debug)]
@@ -18,11 +19,13 @@ pub(super) struct Problem {
     code: &'static str,
     message: Cow<'static, str>,
     field: Option<(HeaderName, HeaderValue)>,
+    /// In a list of keys; told in place of the message.
+    mistakes: Vec<ImportMistake>,
 }
 
 impl Problem {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, message: message.into(), field: None }
+        Self { status, code, message: message.into(), field: None, mistakes: Vec::new() }
     }
 
     fn with(self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
@@ -31,6 +34,11 @@ impl Problem {
 
     pub fn bad(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    /// Nothing of a list was imported.
+    pub fn list(mistakes: Vec<ImportMistake>) -> Self {
+        Self { mistakes, ..Self::bad("INVALID_LINE", "the list is wrong") }
     }
 
     pub fn no_route() -> Self {
@@ -68,8 +76,15 @@ impl Problem {
 
     pub fn into_response(self) -> Response<Full<Bytes>> {
         let error = json!({"code": self.code, "message": self.message});
-        let body =
-            if self.status == StatusCode::NOT_FOUND { json!({"errors": error}) } else { json!({"errors": [error]}) };
+        let line =
+            |mistake: &ImportMistake| json!({"code": self.code, "message": mistake.message, "line": mistake.line});
+        let body = if self.status == StatusCode::NOT_FOUND {
+            json!({"errors": error})
+        } else if self.mistakes.is_empty() {
+            json!({"errors": [error]})
+        } else {
+            json!({"errors": self.mistakes.iter().map(line).collect::<Vec<_>>()})
+        };
         let mut response = of_json(self.status, &body);
         if let Some((name, value)) = self.field {
             response.headers_mut().insert(name, value);

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::body::{of_json, of_secret_json};
 use crate::auth::LookedUp;
-use crate::keys::{CreatedKey, KeyLimit, KeyPage, KeyRecord, KeyStatus, rfc3339};
+use crate::keys::{CreatedKey, Imported, KeyLimit, KeyPage, KeyRecord, KeyStatus, rfc3339};
 
 /// Kinde's word for what a key is: one whose time is over is `inactive`, and `expires_on` says why.
 fn status(status: KeyStatus) -> &'static str {
@@ -99,6 +99,11 @@ fn with_secret(start: &str, key: &CreatedKey, end: &str) -> Response<Full<Bytes>
         body.extend_from_slice(part.as_bytes());
     }
     of_secret_json(StatusCode::CREATED, body)
+}
+
+pub(super) fn imported(imported: Imported) -> Response<Full<Bytes>> {
+    let Imported { added, known } = imported;
+    of_json(StatusCode::OK, &json!({"code": "OK", "message": "Success", "added": added, "known": known}))
 }
 
 pub(super) fn revoked(on: SystemTime, already: bool) -> Response<Full<Bytes>> {

@@ -39,8 +39,9 @@ pub(super) trait Engine: fmt::Debug + Send {
     /// Reads the statement of [`sql::page`](super::sql::page).
     fn page(&self, statement: &str, values: &[super::sql::SqlValue]) -> Result<Vec<KeyRecord>, Fault>;
 
-    /// Adds all of `rows` or none. A row whose id is there already is skipped.
-    fn add(&mut self, rows: &[NewRow<'_>]) -> Result<Added, Fault>;
+    /// Adds all of `rows` or none. A row whose id is there already is skipped. `expect` is told the schemes in use, at a
+    /// moment from which on nobody else can add any.
+    fn add(&mut self, rows: &[NewRow<'_>], expect: Expect<'_>) -> Result<Added, Fault>;
 
     fn rotate(&mut self, row: &RotateRow<'_>) -> Result<RotateOutcome, Fault>;
 
@@ -60,6 +61,9 @@ pub(super) trait Engine: fmt::Debug + Send {
     fn watch(&self) -> Result<Box<dyn Watch>, Fault>;
 }
 
+/// Whether keys may be added beside those of these schemes.
+pub(super) type Expect<'a> = &'a dyn Fn(&[Scheme]) -> Result<(), Fault>;
+
 /// What a digest opens, and until when it does.
 pub(super) type Opened = Result<Option<(KeyRecord, Option<SystemTime>)>, Fault>;
 
@@ -69,6 +73,8 @@ pub(super) struct NewRow<'a> {
     pub new: &'a NewKey,
     pub scheme: &'a Scheme,
     pub digest: &'a Digest,
+    /// What the same text may be stored as already. It must not be another key's.
+    pub former: &'a [(Scheme, Digest)],
     pub prefix: &'a str,
     pub suffix: &'a str,
     pub created_on: i64,

@@ -21,13 +21,14 @@ pub use spec::{BadPostgresUrl, PostgresHost, PostgresSpec, PostgresTls};
 use self::session::{Call, LONG_TIMEOUT, Session, WRITE_TIMEOUT};
 use super::digest::Digest;
 use super::engine::{
-    Added, Engine, NewRow, Opened, RawRecord, RotateOutcome, RotateRow, UseRow, json_columns, limit_columns, moment,
+    Added, Engine, Expect, NewRow, Opened, RawRecord, RotateOutcome, RotateRow, UseRow, json_columns, limit_columns,
+    moment,
 };
 use super::error::{Cause, Fault};
 use super::instant::to_millis;
 use super::pepper::Scheme;
 use super::record::{KeyId, KeyRecord};
-use super::schema::VERSION;
+use super::schema::{APPLICATION_ID, VERSION};
 use super::sql::{self, SqlValue};
 use super::steps::step;
 use super::watch::{Change, Watch};
@@ -36,6 +37,9 @@ use super::watch::{Change, Watch};
 const SCHEMES: &str = "WITH RECURSIVE used AS (SELECT min(scheme) AS scheme FROM key_secrets UNION ALL \
     SELECT (SELECT min(scheme) FROM key_secrets WHERE key_secrets.scheme > used.scheme) FROM used \
     WHERE used.scheme IS NOT NULL) SELECT scheme FROM used WHERE scheme IS NOT NULL";
+
+/// The advisory lock of whoever adds keys: that of the schema is shared by all who write.
+const ADDING: i64 = APPLICATION_ID + 1;
 
 /// A connection to a database with the schema.
 #[derive(Debug)]
@@ -78,8 +82,7 @@ impl Engine for Postgres {
 
     /// Always asks: what uses restate is no change that anybody is told of.
     fn schemes(&self) -> Result<Arc<[Scheme]>, Fault> {
-        let rows = self.session.read(async |call| call.rows(SCHEMES, &[]).await)?;
-        rows.iter().map(|row| column::<&str>(row, "scheme").map(Scheme::stored)).collect()
+        Ok(self.session.read(used)?.into())
     }
 
     fn find(&self, wanted: &[&(Scheme, Digest)]) -> Result<Vec<Opened>, Fault> {
@@ -118,11 +121,23 @@ impl Engine for Postgres {
         rows.iter().map(believe).collect()
     }
 
-    fn add(&mut self, rows: &[NewRow<'_>]) -> Result<Added, Fault> {
+    fn add(&mut self, rows: &[NewRow<'_>], expect: Expect<'_>) -> Result<Added, Fault> {
         let conflict = std::cell::Cell::new(None);
         let added = self.write(LONG_TIMEOUT, async |call| {
+            // Of two that add under different peppers one has to see what the other has added.
+            call.rows("SELECT pg_advisory_xact_lock($1)", &[&ADDING]).await?;
+            let schemes = used(call).await?;
+            expect(&schemes)?;
             let mut added = Vec::with_capacity(rows.len());
             for (index, row) in rows.iter().enumerate() {
+                for (scheme, digest) in row.former.iter().filter(|(scheme, _)| schemes.contains(scheme)) {
+                    let found = call.rows(sql::OWNER, &[&digest.as_bytes().as_slice(), &scheme.as_str()]).await?;
+                    let owner = found.first().map(|row| column::<&str>(row, "key_id")).transpose()?;
+                    if owner.is_some_and(|id| id != row.id.as_str()) {
+                        conflict.set(Some(index));
+                        return Err(Fault::Taken);
+                    }
+                }
                 let is_new = add_record(call, row).await?;
                 step();
                 let secret =
@@ -241,6 +256,12 @@ impl Watch for SessionWatch {
         let before = std::mem::replace(&mut self.seen, changes);
         Ok(if before == changes { Change::Unchanged } else { Change::Changed })
     }
+}
+
+/// The schemes of all digests, in order.
+async fn used(call: &mut Call<'_>) -> Result<Vec<Scheme>, Fault> {
+    let rows = call.rows(SCHEMES, &[]).await?;
+    rows.iter().map(|row| column::<&str>(row, "scheme").map(Scheme::stored)).collect()
 }
 
 /// Whether the record is new.

@@ -30,6 +30,8 @@ pub(super) const ADD_SECRET: &str =
 pub(super) const GET: &str = select!(" FROM key_records WHERE id = $1");
 pub(super) const FIND: &str =
     select!(", digest, valid_until FROM key_secrets JOIN key_records ON id = key_id WHERE digest = $1 AND scheme = $2");
+/// Whose digest this is.
+pub(super) const OWNER: &str = "SELECT key_id FROM key_secrets WHERE digest = $1 AND scheme = $2";
 /// As [`FIND`], for several digests of whatever scheme. PostgreSQL's alone: SQLite has no arrays, and no journeys.
 pub(super) const FIND_ALL: &str =
     select!(", digest, scheme, valid_until FROM key_secrets JOIN key_records ON id = key_id WHERE digest = ANY($1)");
@@ -129,6 +131,7 @@ mod tests {
             ADD_SECRET,
             GET,
             FIND,
+            OWNER,
             NEXT_SCHEME,
             REVOKE,
             END_SECRETS,

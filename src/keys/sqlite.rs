@@ -11,7 +11,8 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehav
 
 use super::digest::Digest;
 use super::engine::{
-    Added, Engine, NewRow, Opened, RawRecord, RotateOutcome, RotateRow, UseRow, json_columns, limit_columns, moment,
+    Added, Engine, Expect, NewRow, Opened, RawRecord, RotateOutcome, RotateRow, UseRow, json_columns, limit_columns,
+    moment,
 };
 use super::error::{Cause, Fault};
 use super::file::{self, FileIdentity};
@@ -76,14 +77,7 @@ impl Engine for Sqlite {
         if let Some((_, schemes)) = self.schemes.borrow().as_ref().filter(|(known, _)| *known == version) {
             return Ok(Arc::clone(schemes));
         }
-        let mut schemes = Vec::new();
-        let mut next = self.connection.prepare_cached(sql::NEXT_SCHEME)?;
-        let mut last = String::new();
-        while let Some(scheme) = next.query_row([&last], |row| row.get::<_, Option<String>>(0))? {
-            schemes.push(Scheme::stored(&scheme));
-            last = scheme;
-        }
-        let schemes: Arc<[Scheme]> = schemes.into();
+        let schemes: Arc<[Scheme]> = used(&self.connection)?.into();
         *self.schemes.borrow_mut() = Some((version, Arc::clone(&schemes)));
         Ok(schemes)
     }
@@ -119,13 +113,23 @@ impl Engine for Sqlite {
         rows.map(|row| believe(row?)).collect()
     }
 
-    fn add(&mut self, rows: &[NewRow<'_>]) -> Result<Added, Fault> {
+    fn add(&mut self, rows: &[NewRow<'_>], expect: Expect<'_>) -> Result<Added, Fault> {
         let mut conflict = None;
         let added = self.write(|transaction| {
+            let schemes = used(transaction)?;
+            expect(&schemes)?;
+            let mut owner = transaction.prepare_cached(sql::OWNER)?;
             let mut records = transaction.prepare_cached(sql::ADD_RECORD)?;
             let mut secrets = transaction.prepare_cached(sql::ADD_SECRET)?;
             let mut added = Vec::with_capacity(rows.len());
             for (index, row) in rows.iter().enumerate() {
+                for (scheme, digest) in row.former.iter().filter(|(scheme, _)| schemes.contains(scheme)) {
+                    let found = owner.query_row((digest.as_bytes(), scheme.as_str()), |row| row.get::<_, String>(0));
+                    if found.optional()?.is_some_and(|id| id != row.id.as_str()) {
+                        conflict = Some(index);
+                        return Err(Fault::Taken);
+                    }
+                }
                 let [scopes, api_ids, allow_from, metadata] = json_columns(row.new);
                 let (requests, per) = limit_columns(row.new);
                 let options = row.new.options();
@@ -236,6 +240,18 @@ impl Engine for Sqlite {
     fn watch(&self) -> Result<Box<dyn Watch>, Fault> {
         Ok(Box::new(FileWatch::new(&self.path, self.identity)?))
     }
+}
+
+/// The schemes of all digests, in order.
+fn used(connection: &Connection) -> Result<Vec<Scheme>, Fault> {
+    let mut schemes = Vec::new();
+    let mut next = connection.prepare_cached(sql::NEXT_SCHEME)?;
+    let mut last = String::new();
+    while let Some(scheme) = next.query_row([&last], |row| row.get::<_, Option<String>>(0))? {
+        schemes.push(Scheme::stored(&scheme));
+        last = scheme;
+    }
+    Ok(schemes)
 }
 
 fn get(connection: &Connection, id: &KeyId) -> Result<Option<KeyRecord>, Fault> {

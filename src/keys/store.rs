@@ -179,10 +179,7 @@ impl Store {
     }
 
     fn expect_peppers(&self) -> Result<(), Fault> {
-        match self.engine.schemes()?.iter().find(|scheme| !self.peppers.knows(scheme)) {
-            Some(scheme) => Err(Fault::UnknownPepper(scheme.clone())),
-            None => Ok(()),
-        }
+        expect_known(&self.peppers, &*self.engine.schemes()?)
     }
 
     /// Makes a key and stores what is to be known of it. The secret is returned and forgotten.
@@ -194,14 +191,14 @@ impl Store {
         random: &mut dyn Random,
     ) -> Result<CreatedKey, StoreError> {
         let mut create = || {
-            self.expect_peppers()?;
             let created_on = to_millis(now).ok_or(Fault::Clock)?;
             let id = KeyId::generate(created_on.unsigned_abs(), random)?;
             let secret = KeySecret::generate(prefix, random)?;
             let (scheme, digest) = self.peppers.digest(secret.expose());
             let (prefix, suffix) = (prefix.as_str(), secret.suffix());
-            let row = NewRow { id: &id, new, scheme: &scheme, digest: &digest, prefix, suffix, created_on };
-            match self.engine.add(&[row])? {
+            let row =
+                NewRow { id: &id, new, scheme: &scheme, digest: &digest, former: &[], prefix, suffix, created_on };
+            match self.engine.add(&[row], &|used| expect_known(&self.peppers, used))? {
                 Added::Done(added) if added == [true] => Ok(CreatedKey { id, secret }),
                 // A fresh id or a fresh secret that is there already: the randomness repeats itself.
                 Added::Done(_) | Added::Conflict(_) => Err(Fault::Random(super::RandomError::Stuck)),
@@ -214,26 +211,24 @@ impl Store {
     /// already, by its id or by its digest in an earlier import, stays as it is.
     pub fn import(&mut self, keys: &[ImportedKey], now: SystemTime) -> Result<Imported, ImportError> {
         let mut import = || {
-            self.expect_peppers()?;
             let now = to_millis(now).ok_or(Fault::Clock)?;
             // Each hash under every pepper, the present one first.
             let digests: Vec<Vec<_>> = keys.iter().map(|key| self.peppers.imported(&key.digest).collect()).collect();
-            if let Some(index) = self.other_key_of(keys, &digests)? {
-                return Ok(Added::Conflict(index));
-            }
             let mut rows = Vec::with_capacity(keys.len());
-            for (key, (scheme, digest)) in keys.iter().zip(digests.iter().filter_map(|digests| digests.first())) {
+            for (key, ((scheme, digest), former)) in keys.iter().zip(digests.iter().filter_map(|all| all.split_first()))
+            {
                 rows.push(NewRow {
                     id: &key.id,
                     new: &key.new,
                     scheme,
                     digest,
+                    former,
                     prefix: &key.prefix,
                     suffix: &key.suffix,
                     created_on: key.created_on.map_or(Some(now), to_millis).ok_or(Fault::Clock)?,
                 });
             }
-            if rows.is_empty() { Ok(Added::Done(Vec::new())) } else { self.engine.add(&rows) }
+            self.engine.add(&rows, &|used| expect_known(&self.peppers, used))
         };
         match import() {
             Ok(Added::Done(added)) => {
@@ -243,24 +238,6 @@ impl Store {
             Ok(Added::Conflict(index)) => Err(ImportError::conflict(keys.get(index).map_or(0, |key| key.line))),
             Err(fault) => Err(ImportError::Store(self.error("import keys into", fault))),
         }
-    }
-
-    /// The first of `keys` that an earlier import has stored under another id and another pepper. Under the present one
-    /// the database sees it.
-    fn other_key_of(&self, keys: &[ImportedKey], digests: &[Vec<(Scheme, Digest)>]) -> Result<Option<usize>, Fault> {
-        let schemes = self.engine.schemes()?;
-        for (index, (key, digests)) in keys.iter().zip(digests).enumerate() {
-            let former: Vec<_> = digests.iter().skip(1).filter(|(scheme, _)| schemes.contains(scheme)).collect();
-            if former.is_empty() {
-                return Ok(None);
-            }
-            for found in self.engine.find(&former)? {
-                if found?.is_some_and(|(record, _)| record.id != key.id) {
-                    return Ok(Some(index));
-                }
-            }
-        }
-        Ok(None)
     }
 
     /// Gives a key another text. Former ones open it until `now + grace`, those of earlier rotations no longer than
@@ -455,6 +432,13 @@ impl Store {
 
     fn error(&self, doing: &'static str, fault: Fault) -> StoreError {
         StoreError::new(doing, self.place(), fault)
+    }
+}
+
+fn expect_known(peppers: &Peppers, schemes: &[Scheme]) -> Result<(), Fault> {
+    match schemes.iter().find(|scheme| !peppers.knows(scheme)) {
+        Some(scheme) => Err(Fault::UnknownPepper(scheme.clone())),
+        None => Ok(()),
     }
 }
 

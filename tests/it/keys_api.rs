@@ -15,6 +15,7 @@ use keyward::config::{self, Compiled, Mistakes, Overrides};
 use keyward::server::Server;
 use keyward::time::Clock;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::harness::secrets::Home;
 use crate::harness::{Answer, Request, within};
@@ -254,6 +255,50 @@ async fn lists_come_in_pages_and_can_be_filtered() {
     ] {
         assert_eq!(names(&list(query).await).len(), count, "{query}");
     }
+}
+
+#[tokio::test]
+async fn a_list_is_imported_by_its_hashes_all_or_nothing() {
+    let keys = Keys::start().await;
+    let sha256 = |key: &str| -> String { Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect() };
+    let line = |key: &str, id: &str| {
+        json!({"sha256": sha256(key), "id": format!("api_key_{id:0>32}"), "name": key, "org_code": "o",
+            "limit": {"requests": 5, "per_ms": 1000}})
+        .to_string()
+    };
+    let send = async |list: String| {
+        keys.ask("POST", "/api/v1/api_keys/import").key(ADMIN).body("application/x-ndjson", list).send().await
+    };
+    assert_eq!(keys.verify("sk-one").await["is_valid"], json!(false));
+
+    // One bad line, and nothing of the others: neither those before it nor those behind it.
+    let bad =
+        send([line("sk-one", "1"), r#"{"sha256": "sk-secret", "name": "n"}"#.into(), line("sk-two", "2")].join("\n"));
+    let bad = bad.await;
+    let hash = "`sha256` must be 64 hex digits, and never the key itself";
+    assert_eq!(
+        (bad.status, bad.json()),
+        (400, json!({"errors": [{"code": "INVALID_LINE", "message": hash, "line": 2}]}))
+    );
+    // What only the store can see.
+    let twice = send([line("sk-one", "1"), line("sk-one", "2")].join("\n")).await;
+    let errors = twice.json()["errors"].clone();
+    assert_eq!((twice.status, &errors[0]["line"], &errors[1]), (400, &json!(2), &Value::Null), "{errors}");
+    assert_eq!(keys.admin("GET", "/api/v1/api_keys", Value::Null).await.json()["api_keys"], json!([]));
+    assert_eq!(keys.verify("sk-one").await["is_valid"], json!(false));
+
+    let list = [line("sk-one", "1"), line("sk-two", "2")].join("\n");
+    for (added, known) in [(2, 0), (0, 2)] {
+        let done = send(list.clone()).await;
+        let expected = json!({"code": "OK", "message": "Success", "added": added, "known": known});
+        assert_eq!((done.status, done.json()), (200, expected));
+    }
+    // At once, although no key of such a form was known before.
+    let known = keys.verify("sk-two").await;
+    assert_eq!((&known["is_valid"], &known["limit"]["requests"]), (&json!(true), &json!(5)));
+    let reader =
+        keys.ask("POST", "/api/v1/api_keys/import").key(READER).body("application/x-ndjson", list).send().await;
+    assert_eq!((reader.status, &reader.json()["errors"][0]["code"]), (403, &json!("SCOPE_MISSING")));
 }
 
 #[tokio::test]

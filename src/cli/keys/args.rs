@@ -183,6 +183,8 @@ pub struct ImportArgs {
     /// JSON Lines, or CSV with a head line; docs/operations.md lists the fields
     pub file: PathBuf,
     #[command(flatten)]
+    pub remote: RemoteArgs,
+    #[command(flatten)]
     pub common: CommonArgs,
 }
 
@@ -209,7 +211,23 @@ pub struct PurgeArgs {
     #[command(flatten)]
     pub what: PurgeWhat,
     #[command(flatten)]
+    pub admin: AdminArgs,
+    #[command(flatten)]
     pub common: CommonArgs,
+}
+
+/// Which proxy is asked, instead of the configuration's own.
+#[derive(Debug, Args)]
+pub struct AdminArgs {
+    /// Ask the admin API at this URL, such as http://localhost:9901, instead of that of the configuration
+    #[arg(long, value_name = "URL", requires = "token_file", conflicts_with = "config")]
+    pub url: Option<String>,
+    /// The file that holds the token of the admin API
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub token_file: Option<PathBuf>,
+    /// The certificate authorities that the certificate at the URL may be of, in PEM, instead of the system's
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Which keys a proxy forgets.
@@ -252,7 +270,8 @@ impl KeysCommand {
             Self::Show(args) => &args.remote,
             Self::Rotate(args) => &args.remote,
             Self::Revoke(args) => &args.remote,
-            Self::Import(_) | Self::Prune(_) | Self::Peppers(_) | Self::Purge(_) | Self::Token(_) => return None,
+            Self::Import(args) => &args.remote,
+            Self::Prune(_) | Self::Peppers(_) | Self::Purge(_) | Self::Token(_) => return None,
         };
         remote.url.is_some().then_some(remote)
     }

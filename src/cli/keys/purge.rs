@@ -13,18 +13,22 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// More than any answer of the admin API to this request.
 const MAX_ANSWER: u64 = 16 << 10;
 
-/// Sends the request; the `Err` is for the operator.
-pub(super) fn purge(what: &PurgeWhat, admin: &AdminSpec) -> Result<(), String> {
-    let wanted = match what {
+/// What the admin API is asked for.
+pub(super) fn wanted(what: &PurgeWhat) -> serde_json::Value {
+    match what {
         PurgeWhat { key_id: Some(id), .. } => serde_json::json!({ "key_id": id }),
         PurgeWhat { org_code: Some(org), .. } => serde_json::json!({ "org_code": org }),
         PurgeWhat { .. } => serde_json::json!({ "all": true }),
-    };
+    }
+}
+
+/// Sends the request; the `Err` is for the operator.
+pub(super) fn purge(what: &PurgeWhat, admin: &AdminSpec) -> Result<(), String> {
     let address = &admin.address;
     let away = |error: io::Error| {
         format!("cannot reach the admin API at {address} ({error}); `admin.address` names it, and the proxy must run")
     };
-    let head = ask(address, admin.token.expose(), &wanted.to_string()).map_err(away)?;
+    let head = ask(address, admin.token.expose(), &wanted(what).to_string()).map_err(away)?;
     match head.split_whitespace().nth(1) {
         Some("200") => Ok(()),
         Some("401") => {

@@ -17,12 +17,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::args::RemoteArgs;
+use super::args::{AdminArgs, PurgeWhat, RemoteArgs};
+use super::{KeysError, purge};
 use crate::auth::ServiceClient;
 use crate::config;
+use crate::key_service::MAX_LIST;
 use crate::keys::{
-    CreatedKey, KeyFilter, KeyId, KeyLimit, KeyPage, KeyRecord, KeySecret, KeyStatus, NewKey, Reason, Revocation,
-    Rotation, rfc3339,
+    CreatedKey, ImportError, ImportMistake, Imported, KeyFilter, KeyId, KeyLimit, KeyPage, KeyRecord, KeySecret,
+    KeyStatus, NewKey, Reason, Revocation, Rotation, read_import, rfc3339,
 };
 use crate::policy::SecretString;
 use crate::time::Clock;
@@ -30,6 +32,9 @@ use crate::trust::TrustedCertificates;
 
 /// A service that takes longer is stuck.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// As long as a database may take for one statement over many keys, and the way there and back.
+const IMPORT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Keys that are asked for at once, and more than they can take.
 const PAGE: usize = 100;
@@ -56,18 +61,24 @@ struct Told {
 
 impl Remote {
     /// Reads the files; asks nothing yet. The `Err` is for the operator.
-    pub fn new(url: &str, args: &RemoteArgs) -> Result<Self, String> {
-        let origin = config::parse_origin(url).map_err(|why| format!("--url: {why}"))?;
-        let token = args.token_file.as_deref().ok_or("--url needs --token-file")?;
+    pub fn service(args: &RemoteArgs) -> Result<Self, String> {
+        Self::new(args.url.as_deref(), args.token_file.as_deref(), args.ca_file.as_deref())
+    }
+
+    /// As [`Remote::service`], for the admin API of a proxy.
+    pub fn admin(args: &AdminArgs) -> Result<Self, String> {
+        Self::new(args.url.as_deref(), args.token_file.as_deref(), args.ca_file.as_deref())
+    }
+
+    fn new(url: Option<&str>, token: Option<&Path>, ca: Option<&Path>) -> Result<Self, String> {
+        let origin = config::parse_origin(url.unwrap_or_default()).map_err(|why| format!("--url: {why}"))?;
+        let token = token.ok_or("--url needs --token-file")?;
         let token = SecretString::new(String::from_utf8(read(token)?).map_err(|_| unusable(token, "is no text"))?);
         let text = Zeroizing::new(format!("Bearer {}", token.expose().trim_end_matches(['\n', '\r'])));
         let bearer = HeaderValue::from_str(&text);
         let mut bearer = bearer.map_err(|_| "--token-file: the token is not one line of printable ASCII".to_owned())?;
         bearer.set_sensitive(true);
-        let ca = args
-            .ca_file
-            .as_deref()
-            .map(|file| TrustedCertificates::from_pem(&read(file)?).map_err(|why| unusable(file, &why)));
+        let ca = ca.map(|file| TrustedCertificates::from_pem(&read(file)?).map_err(|why| unusable(file, &why)));
         let client = ServiceClient::new(origin.clone(), ca.transpose()?.as_ref(), None, Clock::system());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         Ok(Self {
@@ -106,6 +117,46 @@ impl Remote {
         match told.status {
             StatusCode::CREATED => secret(&told.body),
             _ => Err(self.refused(&told)),
+        }
+    }
+
+    /// Sends a list of keys. It is read here first: what is wrong in it may be keys in place of their hashes, and they
+    /// stay here.
+    pub fn import(&self, file: &Path, now: SystemTime) -> Result<Imported, KeysError> {
+        let mut list = Zeroizing::new(Vec::new());
+        let most = MAX_LIST as u64 + 1;
+        File::open(file).and_then(|file| file.take(most).read_to_end(&mut list)).map_err(ImportError::Read)?;
+        if list.len() > MAX_LIST {
+            return Err(KeysError::Service(format!(
+                "{} is larger than a key service takes at once ({} MiB); split it, with a head line for each part of a CSV",
+                file.display(),
+                MAX_LIST >> 20
+            )));
+        }
+        read_import(&mut &list[..], now)?;
+        let text = list.trim_ascii_start();
+        let is_json = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text).trim_ascii_start().starts_with(b"{");
+        let kind = if is_json { "application/x-ndjson" } else { "text/csv" };
+        let body = Some((kind, Bytes::from(std::mem::take(&mut *list))));
+        let told = self.send(Method::POST, &format!("{ALL}/import"), body, IMPORT_TIMEOUT);
+        let told = told.and_then(|reply| self.told(reply)).map_err(KeysError::Service)?;
+        let count = |field: &str| told.body[field].as_u64().and_then(|count| usize::try_from(count).ok());
+        match (told.status, count("added"), count("known"), told.mistakes()) {
+            (StatusCode::OK, Some(added), Some(known), _) => Ok(Imported { added, known }),
+            (StatusCode::BAD_REQUEST, _, _, Some(mistakes)) => Err(ImportError::Mistakes(mistakes).into()),
+            (StatusCode::OK, ..) => Err(KeysError::Service(self.nonsense())),
+            _ => Err(KeysError::Service(self.refused(&told))),
+        }
+    }
+
+    /// Has a proxy forget keys.
+    pub fn purge(&self, what: &PurgeWhat) -> Result<(), String> {
+        let body = ("application/json", Bytes::from(purge::wanted(what).to_string()));
+        let (status, _) = self.send(Method::POST, "/cache/purge", Some(body), TIMEOUT)?;
+        match status {
+            StatusCode::OK => Ok(()),
+            StatusCode::UNAUTHORIZED => Err(format!("the admin API at {} refuses the token", self.url)),
+            status => Err(format!("what listens at {} answers with status {status}: it is no admin API", self.url)),
         }
     }
 
@@ -185,24 +236,36 @@ impl Remote {
     }
 
     fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Told, String> {
+        let body = body.map(|body| ("application/json", Bytes::from(body.to_string())));
+        self.told(self.send(method, path, body, TIMEOUT)?)
+    }
+
+    fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, Bytes)>,
+        time: Duration,
+    ) -> Result<(StatusCode, Bytes), String> {
         let request = Request::builder().method(method).uri(path).header(header::AUTHORIZATION, self.bearer.clone());
         let request = match body {
-            Some(body) => {
-                request.header(header::CONTENT_TYPE, "application/json").body(Full::new(Bytes::from(body.to_string())))
-            }
+            Some((kind, body)) => request.header(header::CONTENT_TYPE, kind).body(Full::new(body)),
             None => request.body(Full::default()),
         };
         let request = request.map_err(|error| error.to_string())?;
-        let asked = async { tokio::time::timeout(TIMEOUT, self.client.send_once(request, MAX_ANSWER)).await };
+        let asked = async { tokio::time::timeout(time, self.client.send_once(request, MAX_ANSWER)).await };
         let reply = self.runtime.block_on(asked).map_err(|_| format!("{} did not answer in time", self.url))??;
-        let body = serde_json::from_slice(&reply.body).map_err(|_| self.nonsense())?;
-        Ok(Told { status: reply.status, body })
+        Ok((reply.status, reply.body))
+    }
+
+    fn told(&self, (status, body): (StatusCode, Bytes)) -> Result<Told, String> {
+        let body = serde_json::from_slice(&body).map_err(|_| self.nonsense())?;
+        Ok(Told { status, body })
     }
 
     fn refused(&self, told: &Told) -> String {
         let message = told.error()["message"].as_str().unwrap_or("no reason given");
-        // The text is another machine's: it must not move a terminal's cursor.
-        let message: String = message.chars().filter(|c| !c.is_control()).collect();
+        let message = harmless(message);
         format!("{} answers {}: {message}", self.url, told.status)
     }
 
@@ -221,9 +284,23 @@ impl Told {
         self.error()["code"].as_str()
     }
 
+    /// What is wrong with the lines of a list, if that is what the answer tells.
+    fn mistakes(&self) -> Option<Vec<ImportMistake>> {
+        let mistake = |error: &Value| {
+            let line = usize::try_from(error["line"].as_u64()?).ok()?;
+            Some(ImportMistake { line, message: harmless(error["message"].as_str()?) })
+        };
+        self.body["errors"].as_array()?.iter().map(mistake).collect::<Option<Vec<_>>>().filter(|all| !all.is_empty())
+    }
+
     fn is_unknown_key(&self) -> bool {
         self.status == StatusCode::NOT_FOUND && self.code() == Some("API_KEY_NOT_FOUND")
     }
+}
+
+/// Another machine's text: it must not move a terminal's cursor.
+fn harmless(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 fn list_path(filter: &KeyFilter, after: Option<&KeyId>, size: usize) -> String {

@@ -104,6 +104,20 @@ impl Walk {
     }
 }
 
+/// A line of a list, with everything that the document says it can have.
+fn imported(document: &Value) -> String {
+    let line = json!({"sha256": "a".repeat(64), "id": "api_key_0195ac80a14e8d71f42b98e75d3c61ad", "name": "n",
+        "org_code": "o", "user_id": "u", "scopes": ["s"], "api_ids": ["a"], "allow_from": ["10.0.0.0/8"],
+        "metadata": {"a": "b"}, "limit": {"requests": 1, "per_ms": 1}, "expires_on": "2999-01-01T00:00:00Z",
+        "created_on": "2020-01-01T00:00:00Z", "created_by": "me", "key_prefix": "sk", "key_suffix": "abcd"});
+    let known = &document["components"]["schemas"]["ImportedKey"];
+    assert_eq!(wrong(document, known, &line, ""), Vec::<String>::new());
+    for name in known["properties"].as_object().expect("properties").keys() {
+        assert!(line.get(name).is_some(), "the test does not try {name}");
+    }
+    line.to_string()
+}
+
 #[tokio::test]
 async fn every_answer_is_in_the_document_and_every_operation_answers() {
     let keys = Keys::start().await;
@@ -156,6 +170,19 @@ async fn every_answer_is_in_the_document_and_every_operation_answers() {
         let large = walk.keys.ask(method, &path).key(ADMIN).json("x".repeat(200_000)).send().await;
         walk.check(method, template, 413, &large);
     }
+    let import = "/api/v1/api_keys/import";
+    let list = |kind: &str, list: String| walk.keys.ask("POST", import).key(ADMIN).body(kind, list);
+    let line = imported(&walk.document);
+    for (request, status) in [
+        (list("application/x-ndjson", line.clone()), 200),
+        (list("text/csv; charset=utf-8", format!("sha256,name,org_code\n{},c,o\n", "b".repeat(64))), 200),
+        (list("application/x-ndjson", format!("{line}\n{line}\n{{}}\n")), 400),
+        (list("application/json", line), 415),
+        (list("text/csv", "x".repeat(5 << 20)), 413),
+    ] {
+        let answer = request.send().await;
+        walk.check("POST", import, status, &answer);
+    }
     let form = "application/x-www-form-urlencoded";
     for (body, status) in [
         (format!("grant_type=client_credentials&client_id=admin&client_secret={ADMIN}"), 200),
@@ -169,7 +196,7 @@ async fn every_answer_is_in_the_document_and_every_operation_answers() {
     let typed = walk.keys.ask("POST", "/oauth2/token").json("{}").send().await;
     walk.check("POST", "/oauth2/token", 415, &typed);
     for (method, template) in
-        [("GET", all), ("POST", all), ("POST", verify), ("GET", one), ("PUT", one), ("DELETE", one)]
+        [("GET", all), ("POST", all), ("POST", import), ("POST", verify), ("GET", one), ("PUT", one), ("DELETE", one)]
     {
         let path = template.replace("{key_id}", &id[1..]);
         let bare = walk.keys.ask(method, &path).send().await;

@@ -33,6 +33,7 @@ async fn what_is_not_there_is_404_or_405() {
     for (path, method, allow) in [
         ("/api/v1/api_keys", "PATCH", "GET, POST"),
         ("/api/v1/api_keys/verify", "GET", "POST"),
+        ("/api/v1/api_keys/import", "GET", "POST"),
         ("/api/v1/api_keys/revocations", "POST", "GET"),
         (&format!("/api/v1/api_keys/{ID}"), "POST", "GET, PUT, DELETE"),
         ("/oauth2/token", "GET", "POST"),

@@ -73,6 +73,9 @@ async fn a_service_and_the_commands_share_a_database() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).expect("text")
     };
+    // What was used is written at any moment, and shown: not between two of the commands below.
+    let count = async || keys.admin("GET", &path, Value::Null).await.json()["api_key"]["verification_count"].clone();
+    within("the uses", async { while count().await != json!(2) {} }).await;
     // Revoked beside the service, then read from afar and on the store itself.
     said(keys.local(&["revoke", &id, "--reason", "published"]).await);
     assert_eq!(keys.verify(&second).await["status"], json!("revoked"));

@@ -5,7 +5,7 @@ use std::process::Output;
 use serde_json::Value;
 
 use super::{ADMIN, Keys, READER};
-use crate::harness::keyward_in;
+use crate::harness::{Origin, Proxy, keyward_in};
 
 impl Keys {
     /// Runs `keyward keys` in the service's directory; off this thread, on which the service runs.
@@ -84,6 +84,77 @@ async fn a_service_and_its_store_are_told_in_the_same_words() {
     for arguments in [&["rotate", &id] as &[&str], &["show", "nonsense"]] {
         let (there, here) = (keys.remote(arguments).await, keys.local(arguments).await);
         assert_eq!((there.status.code(), &there.stderr), (Some(1), &here.stderr), "{there:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_imported_into_a_service_as_into_its_store() {
+    let keys = Keys::start().await;
+    std::fs::write(keys.dir.path().join("local.yaml"), LOCAL).expect("written");
+    let file = |name: &str, text: &str| std::fs::write(keys.dir.path().join(name), text).expect("written");
+    let (one, two) = ("a".repeat(64), "b".repeat(64));
+    file("list.csv", &format!("\u{feff}sha256,name,org_code\n{one},\"é, \"\"x\"\"\",o\n"));
+    file("list.jsonl", &format!("\n{}\n", serde_json::json!({"sha256": two, "name": "b", "user_id": "u"})));
+    let done = json(&keys.remote(&["import", "list.csv", "--json"]).await);
+    assert_eq!(done, serde_json::json!({"added": 1, "known": 0}));
+    assert_eq!(
+        said(&keys.remote(&["import", "list.jsonl"]).await),
+        "Imported 1 keys; 0 were there already and stayed as they were.\n"
+    );
+    assert_eq!(
+        said(&keys.remote(&["import", "list.csv"]).await),
+        said(&keys.local(&["import", "list.csv"]).await),
+        "the second time"
+    );
+    let list = said(&keys.remote(&["list"]).await);
+    assert!(list.contains("é, \"x\"") && list.contains("user:u"), "{list}");
+
+    // What is wrong is said in the same words: what can be seen in the list, and what only the store knows.
+    let other = "api_key_0195ac80a14e8d71f42b98e75d3c61ad";
+    file("conflict", &format!("sha256,name,org_code,id\n{},n,o,\n{one},n,o,{other}\n", "c".repeat(64)));
+    file("bad", &format!("sha256,name,org_code\nsk-secret,n,o\n{two},,o\n"));
+    for (name, lines) in
+        [("conflict", "  line 3: this hash is another key's already\n"), ("bad", "  line 3: `name` is")]
+    {
+        let (there, here) = (keys.remote(&["import", name]).await, keys.local(&["import", name]).await);
+        let error = String::from_utf8_lossy(&there.stderr).into_owned();
+        assert!(there.status.code() == Some(1) && error.contains(lines), "{there:?}");
+        assert_eq!(there.stderr, here.stderr);
+        assert!(!error.contains("sk-secret"), "{error}");
+    }
+    file("large", &"\n".repeat((4 << 20) + 1));
+    for (name, expected) in
+        [("large", "large is larger than a key service takes at once (4 MiB)"), ("none", "No such file")]
+    {
+        let output = keys.remote(&["import", name]).await;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && error.contains(expected), "{name}: {error}");
+    }
+    assert_eq!(json(&keys.local(&["list", "--json"]).await).as_array().map(Vec::len), Some(2), "nothing of them");
+}
+
+#[tokio::test]
+async fn a_proxy_is_purged_by_its_url() {
+    let origin = Origin::json("{}").await;
+    let builder =
+        Proxy::builder(&origin).base("usage:", "admin: {address: '127.0.0.1:0', token: {file: token}}\nusage:");
+    let proxy = builder.file("token", ADMIN).start().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let admin = proxy.admin("POST", "/").address();
+    std::fs::write(dir.path().join("admin"), ADMIN).expect("written");
+    std::fs::write(dir.path().join("wrong"), "not-the-token").expect("written");
+    for (address, file, code, expected) in [
+        (admin, "admin", 0, "Purged.\n"),
+        (admin, "wrong", 1, "refuses the token"),
+        (proxy.health, "admin", 1, "it is no admin API"),
+    ] {
+        let url = format!("http://{address}");
+        let path = dir.path().to_owned();
+        let run = move || keyward_in(&path, &["keys", "purge", "--all", "--url", &url, "--token-file", file]);
+        let output = tokio::task::spawn_blocking(run).await.expect("no panic");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.code() == Some(code) && said.contains(expected), "{file}: {said}");
+        assert!(!said.contains("not-the-token") && !said.contains(ADMIN), "{said}");
     }
 }
 

@@ -1,6 +1,8 @@
 //! Rotation, revocation, peppers, uses, lists; and what is left when a process dies in the middle.
 
 use std::collections::BTreeSet;
+use std::sync::Barrier;
+use std::thread;
 
 use sha2::{Digest as _, Sha256};
 
@@ -163,6 +165,36 @@ fn imported_keys_come_under_a_pepper_and_move_with_it() {
         assert_eq!(store.import(&list("1"), at(100)).expect("a good store").added, 1);
         assert_eq!((schemes(&store), uses(&mut store)), (vec![(1, Standing::Current)], false));
         assert!(home.open().check_peppers().is_err());
+    });
+}
+
+#[test]
+fn of_two_imports_at_once_that_exclude_each_other_one_is_refused() {
+    let list = |id: &str, key: &str| {
+        let sha256: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
+        let line = format!(r#"{{"id": "api_key_{id:0>32}", "sha256": "{sha256}", "name": "n", "org_code": "o"}}"#);
+        read_import(&mut line.as_bytes(), at(100)).expect("a good list")
+    };
+    on_each_engine(|home| {
+        // Other peppers; and the same, of which the present one is not: then by one hash as two keys.
+        for (letters, keys) in [(["a", "b"], ["k", "l"]), (["ab", "ba"], ["k", "k"])].into_iter().cycle().take(6) {
+            let home = home.another();
+            drop(home.open());
+            let together = Barrier::new(2);
+            let imports =
+                [0, 1].map(|at: usize| (home.open_with(peppers(letters[at])), list(["1", "2"][at], keys[at])));
+            let ended = thread::scope(|scope| {
+                let started = imports.map(|(mut store, keys)| {
+                    let together = &together;
+                    scope.spawn(move || {
+                        together.wait();
+                        store.import(&keys, at(100)).is_ok()
+                    })
+                });
+                started.map(|import| import.join().expect("no panic"))
+            });
+            assert!(ended[0] != ended[1], "{letters:?}: {ended:?}");
+        }
     });
 }
 
