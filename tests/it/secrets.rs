@@ -223,7 +223,7 @@ async fn nothing_that_a_running_keyward_writes_holds_any_part_of_a_key() {
     it.ask(Request::new(proxy, "GET", &format!("/{first}?key={second}")), 401).await;
     it.ask(Request::new(proxy, "GET", "/ai/chat").key(&first), 405).await;
     it.ask(Request::new(proxy, "GET", "/other").key(&first), 403).await;
-    it.ask(Request::new(proxy, "GET", "/dead").key(&first), 502).await;
+    it.ask(Request::new(proxy, "GET", "/dead").key(&first), 503).await;
     it.ask(Request::new(proxy, "GET", "/few").key(&limited), 200).await;
     it.ask(Request::new(proxy, "GET", "/few").key(&limited), 429).await;
     let mut raw = Connection::to(proxy).await;
