@@ -139,7 +139,7 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
     for shift in 0..3 {
         // The body alone, at each place that it can have within a longer text that is encoded.
         let padded = [&b"xxx"[..shift], body].concat();
-        let keep = |text: String| text[4..text.len() - 4].as_bytes().to_vec();
+        let keep = |text: String| text.as_bytes()[4..text.len() - 4].to_vec();
         forms.extend([keep(Base64::encode_string(&padded)), keep(Base64Url::encode_string(&padded))]);
     }
     forms
@@ -232,7 +232,7 @@ async fn nothing_that_a_running_keyward_writes_holds_any_part_of_a_key() {
     let chat = |key: &str| post(key, prompt);
     within("the import", async {
         while chat(LEGACY).send().await.status != 200 {
-            seldom().await
+            seldom().await;
         }
     })
     .await;
@@ -323,7 +323,7 @@ async fn nothing_that_a_running_keyward_writes_holds_any_part_of_a_key() {
     for key in [&first, &rotated, &second, &rotated_again] {
         within("the revocation", async {
             while chat(key).send().await.status != 401 {
-                seldom().await
+                seldom().await;
             }
         })
         .await;
