@@ -353,8 +353,8 @@ async fn nothing_that_a_running_keyward_writes_holds_any_part_of_a_key() {
     for part in ["TRACE", "DEBUG", "a key was changed"] {
         assert!(log.contains(part), "the log says nothing of {part}");
     }
-    let records = it.said.iter().filter(|(name, _)| name == "usage.jsonl").map(|(_, bytes)| bytes);
-    let records = String::from_utf8_lossy(records.last().expect("records")).into_owned();
+    let mut records = it.said.iter().filter(|(name, _)| name == "usage.jsonl").map(|(_, bytes)| bytes);
+    let records = String::from_utf8_lossy(records.next_back().expect("records")).into_owned();
     for code in ["INVALID_KEY", "AMBIGUOUS_KEY", "AI_INPUT_BLOCKED", "INSUFFICIENT_SCOPE", "UPSTREAM_UNREACHABLE"] {
         assert!(records.contains(code), "no record of {code}");
     }
