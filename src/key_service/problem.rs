@@ -18,7 +18,7 @@ pub(super) struct Problem {
     pub status: StatusCode,
     code: &'static str,
     message: Cow<'static, str>,
-    field: Option<(HeaderName, HeaderValue)>,
+    field: Option<Box<(HeaderName, HeaderValue)>>,
     /// In a list of keys; told in place of the message.
     mistakes: Vec<ImportMistake>,
 }
@@ -29,7 +29,7 @@ impl Problem {
     }
 
     fn with(self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
-        Self { field: Some((name, value.into())), ..self }
+        Self { field: Some(Box::new((name, value.into()))), ..self }
     }
 
     pub fn bad(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
@@ -86,7 +86,8 @@ impl Problem {
             json!({"errors": self.mistakes.iter().map(line).collect::<Vec<_>>()})
         };
         let mut response = of_json(self.status, &body);
-        if let Some((name, value)) = self.field {
+        if let Some(field) = self.field {
+            let (name, value) = *field;
             response.headers_mut().insert(name, value);
         }
         response

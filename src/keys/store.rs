@@ -179,7 +179,7 @@ impl Store {
     }
 
     fn expect_peppers(&self) -> Result<(), Fault> {
-        expect_known(&self.peppers, &*self.engine.schemes()?)
+        expect_known(&self.peppers, &self.engine.schemes()?)
     }
 
     /// Makes a key and stores what is to be known of it. The secret is returned and forgotten.

@@ -232,7 +232,7 @@ async fn nothing_that_a_running_keyward_writes_holds_any_part_of_a_key() {
     let chat = |key: &str| post(key, prompt);
     within("the import", async {
         while chat(LEGACY).send().await.status != 200 {
-            seldom().await
+            seldom().await;
         }
     })
     .await;
@@ -323,7 +323,7 @@ async fn nothing_that_a_running_keyward_writes_holds_any_part_of_a_key() {
     for key in [&first, &rotated, &second, &rotated_again] {
         within("the revocation", async {
             while chat(key).send().await.status != 401 {
-                seldom().await
+                seldom().await;
             }
         })
         .await;
