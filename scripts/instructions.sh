@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Counts the instructions that a request costs: `scripts/instructions.sh [--check] [--record] [--growth]`, see --help.
 #
-# `--check` compares with benches/compare/instructions.json and is part of what CI runs. Whoever changes a count on
+# `--check` compares with benches/compare/instructions.json. Whoever changes a count on
 # purpose runs `--record`, which also tells the next reader of the history what it was.
 #
 # From a fresh clone on Debian, as root or with sudo, it first installs what is missing: a C compiler, openssl, valgrind,

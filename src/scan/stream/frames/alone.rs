@@ -56,6 +56,7 @@ impl Alone {
             }
         }
     }
+
     /// The end that [`scan`](Self::scan) has found in a string that nothing can be cut out of.
     pub(super) fn refused(&self, rules: &StreamRules, tally: &mut Tally) -> StreamStop {
         if let (Alone::First(scanner), Action::Redact) = (self, rules.action)
