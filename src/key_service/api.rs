@@ -328,8 +328,10 @@ impl Inner {
         // Off this thread: thousands of lines take their time.
         let read = tokio::task::spawn_blocking(move || read_import(&mut &list[..], now.wall));
         let keys = read.await.map_err(|error| away(VerifierError::new(error.to_string())))?.map_err(not_imported)?;
+        let verifier = Arc::clone(&self.parts.store);
         let imported = self.change(move |store| match store.import(&keys, now.wall) {
             Ok(imported) => {
+                verifier.imported();
                 let (token, added, known) = (&*caller.name, imported.added, imported.known);
                 tracing::info!(token, added, known, change = "import", "keys were imported");
                 Ok(Ok(imported))

@@ -67,7 +67,8 @@ pub struct StoreVerifier {
     peppers: Peppers,
     clock: Clock,
     on_change: OnChange,
-    /// Whether the store has imported keys, whose texts can have any form.
+    /// Whether the store has imported keys, whose texts can have any form. What was once said stays: a look that began
+    /// before an import must not take it back.
     has_imported: Arc<AtomicBool>,
     uses: UseLog,
 }
@@ -127,6 +128,12 @@ impl StoreVerifier {
     /// meets it. Changes by others are noticed.
     pub fn changed(&self) {
         (self.on_change)();
+    }
+
+    /// As [`changed`](Self::changed), where keys were imported: their texts can have any form from now on.
+    pub fn imported(&self) {
+        self.has_imported.store(true, Ordering::Relaxed);
+        self.changed();
     }
 
     /// Writes what is only counted so far.
@@ -236,7 +243,7 @@ impl Keeper {
             Ok(Change::Changed) => {
                 let has_imported = store.has_imported();
                 (self.on_change)();
-                self.has_imported.store(has_imported?, Ordering::Relaxed);
+                self.has_imported.fetch_or(has_imported?, Ordering::Relaxed);
                 Ok(())
             }
             Ok(Change::Replaced) => {
@@ -268,7 +275,7 @@ impl Keeper {
             State::Opening(opening) => opening.opened()?,
             State::Open(..) | State::Closed => opening::open(&self.place, &self.peppers)?,
         };
-        self.has_imported.store(has_imported, Ordering::Relaxed);
+        self.has_imported.fetch_or(has_imported, Ordering::Relaxed);
         tracing::info!(place = %self.place, "the key store is open again");
         self.state = State::Open(store, watch);
         (self.on_change)();
